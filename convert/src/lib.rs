@@ -1,0 +1,1 @@
+//! A Hugging Face checkpoint of gpt-oss becomes one GGUF file.

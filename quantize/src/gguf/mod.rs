@@ -1,0 +1,1 @@
+//! The GGUF container: reading from a map, writing, splitting.

@@ -1,0 +1,7 @@
+//! What the bytes of a model file mean: block formats, the GGUF container, recipes and requantizing.
+//!
+//! This is the leaf crate: nothing here knows about tokens, threads of a forward pass, or a terminal.
+
+pub mod block;
+pub mod dtype;
+pub mod gguf;

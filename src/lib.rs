@@ -1,0 +1,1 @@
+//! fourfold runs OpenAI's open-weight models on the machine a person already owns.
