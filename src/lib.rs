@@ -1,1 +1,3 @@
 //! fourfold runs OpenAI's open-weight models on the machine a person already owns.
+
+pub mod sample;
