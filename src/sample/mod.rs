@@ -9,12 +9,14 @@
 //! else: no threads, no instruction set, no clock. One random number is drawn per token, whatever
 //! the settings, so a check of drafted tokens draws the very tokens that plain decoding would.
 
+mod constraint;
 mod penalty;
 mod random;
 mod stop;
 mod truncate;
 mod vocabulary;
 
+pub use constraint::{Constraint, ConstraintError, Grammars, Vocabulary};
 pub use penalty::{Dry, Repetition};
 pub use random::Random;
 pub use stop::StopStrings;
