@@ -1,11 +1,48 @@
 //! The command line: one file per subcommand. The terminal lives here and nowhere else.
+//!
+//! A subcommand is a file with `pub struct Args` (clap) and `pub fn run(args: Args) -> anyhow::Result<()>`, and one arm
+//! in each of the two lists below. Results go to [`terminal::stdout`], everything else to stderr; long work shows a
+//! [`progress::Progress`] and asks [`interrupt::requested`] now and then.
 
-use clap::Parser;
+mod inspect;
+pub mod interrupt;
+pub mod progress;
+pub mod terminal;
+
+use std::sync::OnceLock;
+
+use clap::{Parser, Subcommand};
 
 /// Run OpenAI's open-weight models on the machine you own.
 #[derive(Parser)]
 #[command(version, about, arg_required_else_help = true)]
-pub struct Cli {}
+pub struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every subcommand takes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Globals {
+    /// Threads to compute with [default: one for each core]
+    #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Say more about what is going on; twice for even more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    color: terminal::Color,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Inspect(inspect::Args),
+}
+
+static GLOBALS: OnceLock<Globals> = OnceLock::new();
 
 /// Reads the command line; a wrong one ends the program with status 2 and a usage message.
 pub fn parse() -> Cli {
@@ -13,6 +50,33 @@ pub fn parse() -> Cli {
 }
 
 /// Does what was asked for.
-pub fn run(_cli: Cli) -> anyhow::Result<()> {
-    Ok(())
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    let _ = GLOBALS.set(cli.globals);
+    match cli.command {
+        Command::Inspect(args) => inspect::run(args),
+    }
+}
+
+/// How many threads to compute with: `--threads`, or one for each core.
+pub fn threads() -> usize {
+    match GLOBALS.get().and_then(|globals| globals.threads) {
+        Some(threads) => threads.into(),
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    }
+}
+
+/// How often `-v` was given.
+pub fn verbosity() -> u8 {
+    GLOBALS.get().map_or(0, |globals| globals.verbose)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
 }

@@ -1,1 +1,30 @@
 //! The GGUF container: reading from a map, writing, splitting.
+//!
+//! A file is a header, metadata (keys with typed values), one record per tensor, and then the tensors' bytes.
+//! [`Gguf`] maps a file, or every part of a split one, and lends its tensors out without copying them;
+//! [`Writer`] lays a new file out and takes the tensors' bytes from many threads at once.
+//! A file from somewhere else is hostile until checked: every way one can lie has its own [`Fault`].
+
+mod error;
+mod foreign;
+mod layout;
+mod parse;
+mod read;
+pub mod split;
+mod value;
+mod write;
+
+pub use error::{Error, Fault, Place, Result};
+pub use foreign::TensorType;
+pub use layout::{Layout, MAX_DIMS, MAX_NAME_BYTES};
+pub use read::{Gguf, OLLAMA_ADVICE, TensorInfo, TensorView};
+pub use value::{Array, Metadata, Scalar, Strings, Value, ValueType};
+pub use write::{WriteOptions, Writer};
+
+/// What tensors' offsets are multiples of when `general.alignment` does not say otherwise.
+pub const DEFAULT_ALIGNMENT: u64 = 32;
+
+/// `size` rounded up to a multiple of `alignment`, a power of two; `None` if that overflows.
+pub(crate) fn align_up(size: u64, alignment: u64) -> Option<u64> {
+    Some(size.checked_add(alignment - 1)? & !(alignment - 1))
+}

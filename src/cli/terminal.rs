@@ -1,0 +1,146 @@
+//! Where output goes and what it may look like: colour, and numbers as people read them.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock};
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How a piece of text looks.
+#[derive(Clone, Copy, Debug)]
+pub enum Style {
+    /// A heading or a key figure.
+    Bold,
+    /// What can be skipped.
+    Dim,
+    /// What is wrong.
+    Red,
+    /// What deserves a look.
+    Yellow,
+}
+
+/// Standard output, buffered. Write to it with `writeln!` and `?`: when its reader has gone away (`| head`), the error
+/// travels up to `main`, which ends the program quietly. `println!` would panic.
+pub fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::with_capacity(1 << 16, io::stdout().lock())
+}
+
+/// `text` in a style, if standard output takes colour.
+pub fn paint(style: Style, text: &str) -> Cow<'_, str> {
+    painted(style, text, io::stdout().is_terminal())
+}
+
+/// `text` in a style, if standard error takes colour.
+pub fn paint_stderr(style: Style, text: &str) -> Cow<'_, str> {
+    painted(style, text, io::stderr().is_terminal())
+}
+
+fn painted(style: Style, text: &str, is_terminal: bool) -> Cow<'_, str> {
+    let color = super::GLOBALS
+        .get()
+        .map_or(Color::Auto, |globals| globals.color);
+    let wanted = match color {
+        Color::Always => true,
+        Color::Never => false,
+        // https://no-color.org: any value but an empty one.
+        Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+    };
+    if !wanted {
+        return text.into();
+    }
+    let code = match style {
+        Style::Bold => 1,
+        Style::Dim => 2,
+        Style::Red => 31,
+        Style::Yellow => 33,
+    };
+    format!("\x1b[{code}m{text}\x1b[0m").into()
+}
+
+/// Text from a file, with everything that could drive a terminal escaped.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(char::is_control) {
+        return text.into();
+    }
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe.into()
+}
+
+/// A number of bytes: `12.10 GB`.
+pub fn bytes(bytes: u64) -> String {
+    scaled(bytes, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// A count of something large: `20.91 B` for 20.91 billion.
+pub fn count(count: u64) -> String {
+    scaled(count, &["", "k", "M", "B", "T", "P", "E"])
+        .trim_end()
+        .to_owned()
+}
+
+/// Three to four digits and the unit that makes them readable, in steps of 1000.
+fn scaled(value: u64, units: &[&str]) -> String {
+    let (mut scaled, mut unit) = (value as f64, 0);
+    // 999.995 would round up to "1000.00".
+    while scaled >= 999.995 && unit + 1 < units.len() {
+        scaled /= 1000.0;
+        unit += 1;
+    }
+    let unit_name = units[unit];
+    match unit {
+        0 => format!("{value} {unit_name}"),
+        _ => format!("{scaled:.2} {unit_name}"),
+    }
+}
+
+/// A whole number with its thousands set apart: `12,109,566,560`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(12_109_566_560), "12.11 GB");
+        assert_eq!(bytes(999_999), "1.00 MB");
+        assert_eq!(bytes(u64::MAX), "18.45 EB");
+        assert_eq!(count(20_914_757_184), "20.91 B");
+        assert_eq!(count(64), "64");
+        assert_eq!(grouped(12_109_566_560), "12,109,566,560");
+        assert_eq!(grouped(7), "7");
+    }
+
+    #[test]
+    fn text_from_a_file_cannot_drive_the_terminal() {
+        assert_eq!(plain("Gpt Oss 20b"), "Gpt Oss 20b");
+        assert_eq!(plain("\x1b[2J\u{9b}1m\n"), "\\u{1b}[2J\\u{9b}1m\\n");
+    }
+}
