@@ -1,0 +1,230 @@
+//! Text to token ids and back: a byte-pair encoder built from the vocabulary that the model file itself carries.
+//!
+//! What people write never becomes a special token: [`Tokenizer::encode`] knows ordinary tokens only, and special ones are
+//! asked for by name with [`Tokenizer::special`].
+
+mod classes;
+mod decode;
+mod error;
+mod merges;
+mod split;
+mod tokens;
+
+pub use decode::StreamDecoder;
+pub use error::Error;
+
+use merges::Merges;
+use split::Pieces;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+use tokens::Tokens;
+
+/// What a model file says about its tokens. `T` is any string type: texts are borrowed from the file.
+pub struct Vocabulary<'a, T> {
+    /// Text of each token, by id: ordinary tokens in the byte-level alphabet (`Ġ` is a space), special ones as they are.
+    pub tokens: &'a [T],
+    /// GGUF's type of each token: 1 ordinary; 2, 3 and 4 special; 5 unused.
+    pub kinds: &'a [i32],
+    /// Pairs `left right`, merged in this order. Without them each id is a rank, and every split of a token merges.
+    pub merges: Option<&'a [T]>,
+    /// Ids that the file gives names such as `eos`; they must exist.
+    pub named: &'a [(&'a str, u32)],
+}
+
+const NORMAL: i32 = 1;
+const UNUSED: i32 = 5;
+
+/// Encodes text to token ids, and decodes them.
+pub struct Tokenizer {
+    tokens: Tokens,
+    merges: Merges,
+    /// Special tokens by text.
+    specials: HashMap<String, u32>,
+    /// (tokens): what is known about each token's shortcut, see [`Tokenizer::merges_lead_to`].
+    shortcuts: Vec<AtomicU8>,
+    named: HashMap<String, u32>,
+}
+
+/// States of a shortcut.
+const UNKNOWN: u8 = 0;
+const TAKEN: u8 = 1;
+const REFUSED: u8 = 2;
+const SPECIAL: u8 = 3;
+
+impl Tokenizer {
+    /// Checks a vocabulary and prepares it for lookups.
+    pub fn new<T: AsRef<str>>(vocabulary: &Vocabulary<'_, T>) -> Result<Tokenizer, Error> {
+        let texts = vocabulary.tokens;
+        check_counts(vocabulary)?;
+        let text_len = texts.iter().map(|text| text.as_ref().len()).sum();
+        let mut tokens = Tokens::with_capacity(texts.len(), text_len);
+        let mut specials = HashMap::new();
+        let mut shortcuts = Vec::with_capacity(texts.len());
+        for (id, (text, &kind)) in texts.iter().zip(vocabulary.kinds).enumerate() {
+            let text = text.as_ref();
+            let ordinary = kind == NORMAL;
+            shortcuts.push(AtomicU8::new(if ordinary { UNKNOWN } else { SPECIAL }));
+            tokens.push(ordinary, |out| {
+                if ordinary {
+                    return tokens::append_bytes(text, out)
+                        .map_err(|character| Error::NotByteLevel { id, character });
+                }
+                out.extend_from_slice(text.as_bytes());
+                Ok(())
+            })?;
+            if !ordinary && kind != UNUSED {
+                let before = specials.insert(text.to_owned(), id as u32);
+                refuse_duplicate(before, id as u32, text)?;
+            }
+        }
+        let mut bytes = Vec::new();
+        for (text, &id) in &specials {
+            bytes.clear();
+            if tokens::append_bytes(text, &mut bytes).is_ok() {
+                refuse_duplicate(tokens.find(&bytes), id, text)?;
+            }
+        }
+        let merges = match vocabulary.merges {
+            Some(list) => Merges::from_list(&tokens, list)?,
+            None => Merges::from_ranks(&tokens)?,
+        };
+        let named = vocabulary.named.iter();
+        Ok(Tokenizer {
+            tokens,
+            merges,
+            specials,
+            shortcuts,
+            named: named.map(|&(name, id)| (name.to_owned(), id)).collect(),
+        })
+    }
+
+    /// Number of tokens, special and unused ones included.
+    pub fn vocabulary_len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// The token ids of a text. Markup such as `<|end|>` in it is encoded as the characters it is made of.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        self.encode_into(text, &mut ids);
+        ids
+    }
+
+    /// Appends the token ids of a text.
+    pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) {
+        for piece in Pieces::new(text) {
+            self.encode_piece(piece.as_bytes(), ids);
+        }
+    }
+
+    /// Appends the token ids of bytes that may not be text: what is not UTF-8 is kept, byte for byte, so that decoding gives
+    /// the same bytes back.
+    pub fn encode_bytes_into(&self, bytes: &[u8], ids: &mut Vec<u32>) {
+        for chunk in bytes.utf8_chunks() {
+            self.encode_into(chunk.valid(), ids);
+            self.merges.apply(chunk.invalid(), ids);
+        }
+    }
+
+    fn encode_piece(&self, piece: &[u8], ids: &mut Vec<u32>) {
+        match self.tokens.find(piece) {
+            Some(id) if self.merges_lead_to(id, piece) => ids.push(id),
+            _ => self.merges.apply(piece, ids),
+        }
+    }
+
+    /// Whether merging a token's own bytes gives that token, so that a piece equal to it needs no merging.
+    ///
+    /// It does for every token of a trained vocabulary, but nothing in a file promises that. Trying all 200,000 would cost more
+    /// than the rest of loading, so each is tried when it is first met.
+    fn merges_lead_to(&self, id: u32, piece: &[u8]) -> bool {
+        let shortcut = &self.shortcuts[id as usize];
+        // Two threads that meet a token at once find the same answer, so no order between them is needed.
+        match shortcut.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let mut merged = Vec::new();
+                self.merges.apply(piece, &mut merged);
+                let taken = merged == [id];
+                shortcut.store(if taken { TAKEN } else { REFUSED }, Ordering::Relaxed);
+                taken
+            }
+            state => state == TAKEN,
+        }
+    }
+
+    /// The id of a special token, by its text, such as `<|start|>`.
+    pub fn special(&self, text: &str) -> Option<u32> {
+        self.specials.get(text).copied()
+    }
+
+    /// The id that the file gives a role such as `eos` or `bos`.
+    pub fn named(&self, name: &str) -> Option<u32> {
+        self.named.get(name).copied()
+    }
+
+    /// Whether a token is not text: special, unused, or beyond the vocabulary.
+    pub fn is_special(&self, id: u32) -> bool {
+        match self.shortcuts.get(id as usize) {
+            Some(shortcut) => shortcut.load(Ordering::Relaxed) == SPECIAL,
+            None => true,
+        }
+    }
+
+    /// The bytes that a token stands for; they may be part of a character. A special token's are its name.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.tokens.get(id)
+    }
+
+    /// The text of all tokens, special ones by name. Bytes that are not UTF-8 become U+FFFD.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let mut text = String::new();
+        let mut decoder = StreamDecoder::default();
+        for &id in ids {
+            decoder.push(self.token_bytes(id), &mut text);
+        }
+        decoder.finish(&mut text);
+        text
+    }
+}
+
+fn check_counts<T>(vocabulary: &Vocabulary<'_, T>) -> Result<(), Error> {
+    let tokens = vocabulary.tokens.len();
+    let kinds = vocabulary.kinds.len();
+    if tokens == 0 {
+        return Err(Error::Empty);
+    }
+    if tokens > tokens::MAX_TOKENS {
+        let limit = tokens::MAX_TOKENS;
+        return Err(Error::TooManyTokens { tokens, limit });
+    }
+    if kinds != tokens {
+        return Err(Error::KindCount { tokens, kinds });
+    }
+    let unknown = |&(_, kind): &(usize, &i32)| !(NORMAL..=UNUSED).contains(kind);
+    if let Some((id, &kind)) = vocabulary.kinds.iter().enumerate().find(unknown) {
+        return Err(Error::UnknownKind { id, kind });
+    }
+    match vocabulary
+        .named
+        .iter()
+        .find(|named| named.1 as usize >= tokens)
+    {
+        Some(&(name, id)) => Err(Error::SpecialOutOfRange {
+            name: name.to_owned(),
+            id,
+            last: tokens - 1,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn refuse_duplicate(first: Option<u32>, second: u32, text: &str) -> Result<(), Error> {
+    match first {
+        None => Ok(()),
+        Some(first) => Err(Error::Duplicate {
+            first: first.min(second),
+            second: first.max(second),
+            text: text.to_owned(),
+        }),
+    }
+}
