@@ -5,6 +5,8 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use fourfold::tokenizer::Tokenizer;
+use fourfold_quantize::gguf::Gguf;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -22,6 +24,14 @@ fn main() {
     }
     let file = &*common::FILE;
     report("ready", 5, || file.tokenizer().vocabulary_len());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("vocabulary.gguf");
+    common::write_gguf(file.metadata(), &path);
+    report("ready from a model file", 5, || {
+        let file = Gguf::open(&path).expect("a valid file");
+        let tokenizer = Tokenizer::from_gguf(&file).expect("a valid vocabulary");
+        tokenizer.vocabulary_len()
+    });
     let tokenizer = &*common::TOKENIZER;
     let megabytes = text.len() as f64 / 1e6;
     let mut ids = Vec::new();

@@ -4,7 +4,9 @@ mod common;
 
 use common::{FILE, TOKENIZER};
 use fourfold::tokenizer::{Error, Tokenizer, Vocabulary};
+use fourfold_quantize::gguf::{Array, Gguf, Value};
 use proptest::prelude::*;
+use std::process::Command;
 use std::sync::LazyLock;
 
 fn assert_same(text: &str) {
@@ -140,6 +142,91 @@ fn bytes_that_are_not_text_come_back() {
             .collect();
         assert_eq!(back, bytes);
     }
+}
+
+#[test]
+fn a_model_file_gives_the_same_tokenizer_or_names_what_is_wrong() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("vocabulary.gguf");
+    common::write_gguf(FILE.metadata(), &path);
+    let file = Gguf::open(&path).expect("a valid file");
+    let tokenizer = Tokenizer::from_gguf(&file).expect("a valid vocabulary");
+    assert_eq!(tokenizer.encode("हिन्दी पाठ"), [1554, 71602, 840, 103639]);
+    assert_eq!(tokenizer.named("eos"), Some(200_002));
+
+    for (key, value, expected) in [
+        (
+            "model",
+            Value::from("llama"),
+            r#"the tokenizer model is "llama""#,
+        ),
+        (
+            "pre",
+            Value::from("qwen2"),
+            r#"splits text as "qwen2" does"#,
+        ),
+        ("tokens", Value::from(7u32), "tokenizer.ggml.tokens"),
+        (
+            "eos_token_id",
+            Value::from(201_088u32),
+            "the eos token is 201088",
+        ),
+        (
+            "token_type",
+            Array::of(&[1i32; 5]).into(),
+            "201088 tokens but 5 token types",
+        ),
+    ] {
+        let mut metadata = FILE.metadata();
+        metadata.set(format!("tokenizer.ggml.{key}"), value);
+        let path = folder.path().join(format!("bad-{key}.gguf"));
+        common::write_gguf(metadata, &path);
+        let file = Gguf::open(&path).expect("a valid file");
+        let error = Tokenizer::from_gguf(&file)
+            .err()
+            .expect("refused")
+            .to_string();
+        assert!(
+            error.contains(expected) && error.contains("bad-"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn the_program_prints_ids_and_pieces() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("vocabulary.gguf");
+    common::write_gguf(FILE.metadata(), &path);
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_fourfold"))
+            .arg("tokenize")
+            .arg(&path)
+            .args(arguments)
+            .output()
+            .expect("the program runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert_eq!(
+        run(&["-p", "Hello world"]),
+        " 13225  \"Hello\"\n  2375  \" world\"\n"
+    );
+    assert_eq!(
+        run(&["-p", "<|end|>", "--json"]),
+        concat!(
+            r#"{"tokens":[{"id":27,"text":"<"},{"id":91,"text":"|"},{"id":419,"text":"end"},"#,
+            r#"{"id":91,"text":"|"},{"id":29,"text":">"}]}"#,
+            "\n"
+        )
+    );
+    let bytes = folder.path().join("bytes");
+    std::fs::write(&bytes, b"\xff").expect("a file");
+    let bytes = bytes.to_str().expect("a plain path");
+    assert_eq!(
+        run(&["-f", bytes, "--json"]),
+        "{\"tokens\":[{\"id\":187,\"text\":\"\u{FFFD}\",\"bytes\":[255]}]}\n"
+    );
 }
 
 /// A vocabulary of the 256 bytes and some more, as tokens and types.

@@ -6,8 +6,10 @@
 
 mod inspect;
 pub mod interrupt;
+pub mod model_file;
 pub mod progress;
 pub mod terminal;
+mod tokenize;
 
 use std::sync::OnceLock;
 
@@ -40,6 +42,7 @@ pub struct Globals {
 #[derive(Subcommand)]
 enum Command {
     Inspect(inspect::Args),
+    Tokenize(tokenize::Args),
 }
 
 static GLOBALS: OnceLock<Globals> = OnceLock::new();
@@ -54,6 +57,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let _ = GLOBALS.set(cli.globals);
     match cli.command {
         Command::Inspect(args) => inspect::run(args),
+        Command::Tokenize(args) => tokenize::run(args),
     }
 }
 

@@ -1,6 +1,24 @@
 //! What can be wrong with a vocabulary, one variant per way.
 
+use fourfold_quantize::gguf;
+use std::path::PathBuf;
 use thiserror::Error;
+
+/// Why a model file gave no tokenizer.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// A key is missing or holds something else than expected.
+    #[error(transparent)]
+    File(#[from] gguf::Error),
+    /// The vocabulary is there and cannot be used.
+    #[error("{path:?}: {error}")]
+    Vocabulary {
+        /// The file, of a split model its first part.
+        path: PathBuf,
+        /// What is wrong.
+        error: Error,
+    },
+}
 
 /// A vocabulary that cannot be used, and why.
 #[derive(Debug, Error, PartialEq)]

@@ -6,12 +6,13 @@
 mod classes;
 mod decode;
 mod error;
+mod gguf;
 mod merges;
 mod split;
 mod tokens;
 
 pub use decode::StreamDecoder;
-pub use error::Error;
+pub use error::{Error, LoadError};
 
 use merges::Merges;
 use split::Pieces;

@@ -6,7 +6,9 @@
 )]
 
 use fourfold::tokenizer::{Tokenizer, Vocabulary};
+use fourfold_quantize::gguf::{Array, Layout, Metadata, WriteOptions, Writer};
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::LazyLock;
 
 /// Ordinary tokens of o200k.
@@ -45,6 +47,29 @@ impl File {
             named: &[("bos", 199_998), ("eos", 200_002), ("padding", 199_999)],
         }
     }
+}
+
+impl File {
+    /// The metadata that this vocabulary is in a model file.
+    pub fn metadata(&self) -> Metadata {
+        let mut metadata = Metadata::new();
+        metadata.set("general.architecture", "gpt-oss");
+        metadata.set("tokenizer.ggml.model", "gpt2");
+        metadata.set("tokenizer.ggml.pre", "gpt-4o");
+        metadata.set("tokenizer.ggml.tokens", Array::of_strings(&self.tokens));
+        metadata.set("tokenizer.ggml.token_type", Array::of(&self.kinds));
+        metadata.set("tokenizer.ggml.merges", Array::of_strings(&self.merges));
+        metadata.set("tokenizer.ggml.bos_token_id", 199_998u32);
+        metadata.set("tokenizer.ggml.eos_token_id", 200_002u32);
+        metadata
+    }
+}
+
+/// Writes a model file without tensors.
+pub fn write_gguf(metadata: Metadata, path: &Path) {
+    Writer::begin(Layout::new(metadata), path, &WriteOptions::default())
+        .and_then(Writer::finish)
+        .expect("a file can be written to a temporary folder");
 }
 
 /// The byte-level text of some bytes.

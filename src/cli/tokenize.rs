@@ -1,0 +1,79 @@
+//! `fourfold tokenize`: text to token ids.
+
+use super::{model_file, terminal};
+use anyhow::Context;
+use fourfold::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// Show the tokens of a text
+///
+/// Reads standard input unless -p or -f is given. Markup such as <|end|> in the text is text.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  fourfold tokenize model.gguf -p 'Hello world'
+  fourfold tokenize model.gguf -f notes.txt --json")]
+pub struct Args {
+    /// The model whose vocabulary to use [default: the built-in one]
+    model: Option<PathBuf>,
+    /// The text
+    #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
+    prompt: Option<String>,
+    /// A file with the text
+    #[arg(short, long)]
+    file: Option<PathBuf>,
+    /// One JSON object: {"tokens":[{"id":13225,"text":"Hello"}, ...]}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let tokenizer = Tokenizer::from_gguf(&model_file::open(args.model.as_deref())?)?;
+    let text = match args.prompt {
+        Some(prompt) => prompt.into_bytes(),
+        None => read(args.file.as_deref())?,
+    };
+    let mut ids = Vec::new();
+    tokenizer.encode_bytes_into(&text, &mut ids);
+    let mut out = terminal::stdout();
+    if args.json {
+        let tokens: Vec<Value> = ids.iter().map(|&id| describe(&tokenizer, id)).collect();
+        writeln!(out, "{}", json!({ "tokens": tokens }))?;
+    } else {
+        for id in ids {
+            let bytes = tokenizer.token_bytes(id);
+            let text = match std::str::from_utf8(bytes) {
+                Ok(text) => format!("{text:?}"),
+                Err(_) => format!("{bytes:02x?}"),
+            };
+            writeln!(out, "{id:>6}  {text}")?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// A token as JSON; where its bytes are only part of a character, they are given too.
+fn describe(tokenizer: &Tokenizer, id: u32) -> Value {
+    let bytes = tokenizer.token_bytes(id);
+    match std::str::from_utf8(bytes) {
+        Ok(text) => json!({ "id": id, "text": text }),
+        Err(_) => json!({ "id": id, "text": String::from_utf8_lossy(bytes), "bytes": bytes }),
+    }
+}
+
+/// The bytes of a file, or of standard input.
+pub fn read(path: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    match path {
+        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {path:?}")),
+        None => {
+            let mut bytes = Vec::new();
+            std::io::stdin()
+                .read_to_end(&mut bytes)
+                .context("cannot read standard input")?;
+            Ok(bytes)
+        }
+    }
+}

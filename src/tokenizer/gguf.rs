@@ -1,0 +1,55 @@
+//! The vocabulary inside a GGUF file.
+
+use super::{Error, LoadError, Tokenizer, Vocabulary};
+use fourfold_quantize::gguf::{self, Gguf, Metadata};
+
+/// `tokenizer.ggml.pre` of vocabularies whose text is split by the o200k pattern.
+const O200K: [&str; 2] = ["gpt-4o", "llama4"];
+
+impl Tokenizer {
+    /// A tokenizer from the vocabulary in a model file.
+    pub fn from_gguf(file: &Gguf) -> Result<Tokenizer, LoadError> {
+        let metadata = file.metadata();
+        let model = metadata.string("tokenizer.ggml.model")?;
+        let result = if model == "gpt2" {
+            from_metadata(metadata)?
+        } else {
+            let found = model.to_owned();
+            Err(Error::UnsupportedModel { found })
+        };
+        result.map_err(|error| {
+            let path = file.parts().next().map(|part| part.0.to_owned());
+            LoadError::Vocabulary {
+                path: path.unwrap_or_default(),
+                error,
+            }
+        })
+    }
+}
+
+fn from_metadata(metadata: &Metadata) -> Result<Result<Tokenizer, Error>, gguf::Error> {
+    let split = metadata.string("tokenizer.ggml.pre")?;
+    if !O200K.contains(&split) {
+        let found = split.to_owned();
+        return Ok(Err(Error::UnsupportedSplit { found }));
+    }
+    let tokens: Vec<&str> = metadata.strings("tokenizer.ggml.tokens")?.collect();
+    let kinds = metadata.i32s("tokenizer.ggml.token_type")?;
+    let merges: Option<Vec<&str>> = match metadata.get("tokenizer.ggml.merges") {
+        Some(_) => Some(metadata.strings("tokenizer.ggml.merges")?.collect()),
+        None => None,
+    };
+    let mut named = Vec::new();
+    for (key, _) in metadata.iter() {
+        let name = key.strip_prefix("tokenizer.ggml.");
+        if let Some(name) = name.and_then(|name| name.strip_suffix("_token_id")) {
+            named.push((name, metadata.u32(key)?));
+        }
+    }
+    Ok(Tokenizer::new(&Vocabulary {
+        tokens: &tokens,
+        kinds: &kinds,
+        merges: merges.as_deref(),
+        named: &named,
+    }))
+}
