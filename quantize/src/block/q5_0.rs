@@ -1,0 +1,87 @@
+//! Q5_0: 32 levels of five bits around 16, one half-precision scale.
+
+use super::number::{
+    check_f16, from_f16, inverse, pack_nibbles, signed_extreme, to_f16, unpack_nibbles,
+};
+use super::q4_0::fit_symmetric;
+use super::search::Search;
+use super::{Block, Row};
+
+/// `value = d * (level - 16)`; the low four bits in `qs` as in [`pack_nibbles`], the fifth in `qh`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct BlockQ5_0 {
+    /// Scale, f16.
+    pub d: [u8; 2],
+    /// Fifth bits: bit k of this little-endian u32 belongs to element k.
+    pub qh: [u8; 4],
+    /// Low bits, two to a byte.
+    pub qs: [u8; 16],
+}
+
+const _: () = assert!(size_of::<BlockQ5_0>() == 22);
+
+impl BlockQ5_0 {
+    #[inline(always)]
+    fn encode(x: &[f32; 32]) -> Self {
+        let d = signed_extreme(x) / -16.0;
+        let id = inverse(d);
+        Self::pack(to_f16(d), &x.map(|v| ((v * id + 16.5) as u8).min(31)))
+    }
+
+    #[inline(always)]
+    fn pack(d: [u8; 2], levels: &[u8; 32]) -> Self {
+        let (qh, qs) = split_fifth(levels);
+        Self { d, qh, qs }
+    }
+}
+
+/// Splits five-bit levels into fifth bits and packed low bits.
+#[inline(always)]
+pub fn split_fifth(levels: &[u8; 32]) -> ([u8; 4], [u8; 16]) {
+    let mut high = 0u32;
+    for (k, level) in levels.iter().enumerate() {
+        high |= u32::from(level >> 4) << k;
+    }
+    (
+        high.to_le_bytes(),
+        pack_nibbles(&levels.map(|level| level & 15)),
+    )
+}
+
+/// Undoes [`split_fifth`].
+#[inline(always)]
+pub fn join_fifth(qh: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
+    let high = u32::from_le_bytes(qh);
+    let mut levels = unpack_nibbles(qs);
+    for (k, level) in levels.iter_mut().enumerate() {
+        *level |= ((high >> k) as u8 & 1) << 4;
+    }
+    levels
+}
+
+// SAFETY: repr(C), bytes only.
+unsafe impl Block<32> for BlockQ5_0 {
+    #[inline(always)]
+    fn encode_row<S: Search>(search: S, row: Row<'_>, out: &mut [Self]) {
+        let Some(_) = row.importance else {
+            for (out, x) in out.iter_mut().zip(row.x.as_chunks().0) {
+                *out = Self::encode(x);
+            }
+            return;
+        };
+        fit_symmetric(search, row, 16.0, out, Self::pack);
+    }
+
+    #[inline(always)]
+    fn decode(&self, out: &mut [f32; 32]) {
+        let d = from_f16(self.d);
+        for (out, q) in out.iter_mut().zip(join_fifth(self.qh, &self.qs)) {
+            *out = (f32::from(q) - 16.0) * d;
+        }
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        check_f16(self.d, "the scale is NaN or infinite")
+    }
+}
