@@ -5,3 +5,5 @@
 pub mod block;
 pub mod dtype;
 pub mod gguf;
+pub mod imatrix;
+pub mod recipe;

@@ -29,6 +29,11 @@ impl Error {
         &self.fault
     }
 
+    /// What is wrong, without the file.
+    pub fn into_fault(self) -> Fault {
+        *self.fault
+    }
+
     /// The file it is wrong with.
     pub fn path(&self) -> &Path {
         &self.path

@@ -287,8 +287,8 @@ impl Gguf {
         }
     }
 
-    /// Takes pages that lie wholly inside `bytes`, a piece of a tensor, out of this process's memory (not out of the
-    /// system's page cache), so that walking through a file of any size stays small.
+    /// Takes the pages of `bytes`, a piece of a tensor, out of this process's memory (not out of the system's page
+    /// cache), so that walking through a file of any size stays small.
     pub fn release(&self, bytes: &[u8]) {
         #[cfg(unix)]
         for part in &self.parts {
@@ -298,22 +298,11 @@ impl Gguf {
             let Some(start) = (bytes.as_ptr() as usize).checked_sub(map.as_ptr() as usize) else {
                 continue;
             };
-            let end = start + bytes.len();
-            if end > map.len() {
-                continue;
-            }
-            // Larger than any page of the systems this runs on; smaller leftovers do not matter.
-            const PAGE: usize = 64 * 1024;
-            let (start, end) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
-            if start < end {
-                // SAFETY: the map is of a file and never written through, so dropped pages come back unchanged.
-                let advised = unsafe {
-                    map.unchecked_advise_range(
-                        memmap2::UncheckedAdvice::DontNeed,
-                        start,
-                        end - start,
-                    )
-                };
+            if start + bytes.len() <= map.len() {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                // SAFETY: the map is of a file and never written through, so pages that are dropped, those shared with
+                // neighbours included, come back unchanged.
+                let advised = unsafe { map.unchecked_advise_range(advice, start, bytes.len()) };
                 // Only a hint, as above.
                 let _ = advised;
             }

@@ -1,0 +1,519 @@
+//! Recipes: which type each tensor of a model gets, and what happens where that type does not fit.
+//!
+//! The recipes with llama.cpp's names choose what `llama-quantize` chooses, tensor by tensor; the tests compare file
+//! sizes with its own. They differ from it on purpose in three ways: experts that are MXFP4 already stay MXFP4 unless
+//! asked for, `--tensor-type` also counts when the recipe is a float type, and every fallback is reported.
+//! [`Recipe::LEAN`] is our own: docs/recipes.md says what it saves and costs.
+
+mod rules;
+mod table;
+
+pub use table::{Recipe, Row};
+
+use regex::{Regex, RegexBuilder};
+
+use crate::dtype::DType;
+
+/// What a user can ask for and get wrong.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages describe the variants")]
+pub enum Error {
+    #[error("{text:?} is not of the form PATTERN=TYPE, for example attn_q=q5_0")]
+    OverrideForm { text: String },
+    #[error("in {text:?}, the pattern is not a regular expression: {error}")]
+    OverridePattern {
+        text: String,
+        #[source]
+        error: Box<regex::Error>,
+    },
+    #[error(
+        "in {text:?}, {type_name:?} is not a type that tensors can be turned into; {known} are"
+    )]
+    OverrideType {
+        text: String,
+        type_name: String,
+        known: String,
+    },
+    #[error(
+        "{pattern:?} asks for {wanted} for tensor {tensor:?}, whose experts are MXFP4 already and would become larger \
+         or worse; add --requantize-experts if that is meant, or write a pattern that leaves the experts out"
+    )]
+    ExpertsKept {
+        tensor: String,
+        pattern: String,
+        wanted: &'static str,
+    },
+}
+
+/// A `--tensor-type PATTERN=TYPE`: tensors whose name the pattern finds itself in get that type.
+#[derive(Clone, Debug)]
+pub struct Override {
+    pattern: Regex,
+    dtype: DType,
+}
+
+impl Override {
+    /// Reads `PATTERN=TYPE`. Upper and lower case are the same in both.
+    pub fn parse(text: &str) -> Result<Override, Error> {
+        let Some((pattern, type_name)) = text.rsplit_once('=') else {
+            return Err(Error::OverrideForm { text: text.into() });
+        };
+        let pattern = RegexBuilder::new(pattern)
+            .case_insensitive(true)
+            .build()
+            .map_err(|error| Error::OverridePattern {
+                text: text.into(),
+                error: Box::new(error),
+            })?;
+        let dtype = DType::from_name(type_name).filter(|dtype| !is_integer(*dtype));
+        let dtype = dtype.ok_or_else(|| {
+            let known: Vec<_> = DType::TABLE
+                .iter()
+                .filter(|row| !is_integer(row.dtype))
+                .map(|row| row.name)
+                .collect();
+            Error::OverrideType {
+                text: text.into(),
+                type_name: type_name.into(),
+                known: known.join(", "),
+            }
+        })?;
+        Ok(Override { pattern, dtype })
+    }
+}
+
+/// Types that are carried from file to file but not converted (F64 among them: ggml has no kernels for it).
+fn is_integer(dtype: DType) -> bool {
+    matches!(
+        dtype,
+        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64
+    )
+}
+
+/// What decides the types besides the tensors themselves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The recipe's default type for every tensor that may change, without its rules.
+    pub pure: bool,
+    /// Types by name, the first that matches counting.
+    pub overrides: Vec<Override>,
+    /// Turn experts that are MXFP4 already into the recipe's type all the same.
+    pub requantize_experts: bool,
+    /// Whether an importance matrix will be used: a few recipes choose differently then.
+    pub has_imatrix: bool,
+}
+
+impl Options {
+    /// A recipe and nothing else.
+    pub fn new(recipe: Recipe) -> Options {
+        Options {
+            recipe,
+            pure: false,
+            overrides: Vec::new(),
+            requantize_experts: false,
+            has_imatrix: false,
+        }
+    }
+}
+
+/// A tensor to find a type for.
+#[derive(Clone, Copy, Debug)]
+pub struct Tensor<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its dimensions, the length of a row first.
+    pub dims: &'a [u64],
+    /// Its type now.
+    pub dtype: DType,
+}
+
+/// The type a tensor gets, and why it is not the one the recipe names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// The type.
+    pub dtype: DType,
+    /// The type that was wanted, where its blocks do not fit the rows.
+    pub fallback_from: Option<DType>,
+    /// The type the recipe names for experts that stay MXFP4 instead.
+    pub kept_instead_of: Option<DType>,
+}
+
+/// What the rules need to know about the model as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Model {
+    layers: u64,
+    has_output: bool,
+}
+
+impl Model {
+    /// Reads it off the tensors' names.
+    pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Model {
+        let mut model = Model {
+            layers: 0,
+            has_output: false,
+        };
+        for name in names {
+            model.has_output |= name == "output.weight";
+            if let Some((layer, _)) = layer_of(name) {
+                model.layers = model.layers.max(layer + 1);
+            }
+        }
+        model
+    }
+}
+
+/// The layer and the rest of a name of the form `blk.LAYER.REST`.
+pub(crate) fn layer_of(name: &str) -> Option<(u64, &str)> {
+    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
+    Some((layer.parse::<u32>().ok()?.into(), rest))
+}
+
+/// Whether a tensor holds the matrices of several experts.
+pub fn is_experts(tensor: Tensor<'_>) -> bool {
+    tensor.name.contains("_exps.") && tensor.dims.len() > 2
+}
+
+/// The type that a tensor gets.
+pub fn choose(tensor: Tensor<'_>, model: Model, options: &Options) -> Result<Choice, Error> {
+    let stays = Choice {
+        dtype: tensor.dtype,
+        fallback_from: None,
+        kept_instead_of: None,
+    };
+    if !may_change(tensor) {
+        return Ok(stays);
+    }
+    let matching = |o: &&Override| o.pattern.is_match(tensor.name);
+    let overridden = options.overrides.iter().find(matching);
+    let default = options.recipe.row().default;
+    let wanted = match overridden {
+        Some(o) => o.dtype,
+        None if options.pure => default,
+        None => rules::by_rule(tensor, model, options),
+    };
+    if wanted == tensor.dtype {
+        return Ok(stays);
+    }
+    if tensor.dtype == DType::MXFP4 && is_experts(tensor) && !options.requantize_experts {
+        return match overridden {
+            Some(o) => Err(Error::ExpertsKept {
+                tensor: tensor.name.to_owned(),
+                pattern: o.pattern.to_string(),
+                wanted: wanted.name(),
+            }),
+            None => Ok(Choice {
+                kept_instead_of: Some(wanted),
+                ..stays
+            }),
+        };
+    }
+    let dtype = fitting(wanted, tensor.dims[0]);
+    Ok(Choice {
+        dtype,
+        fallback_from: (dtype != wanted).then_some(wanted),
+        kept_instead_of: None,
+    })
+}
+
+/// Whether a tensor's type is the recipe's business: matrices do, norms, biases, sinks and the router never.
+fn may_change(tensor: Tensor<'_>) -> bool {
+    let dims = tensor.dims.iter().rposition(|&dim| dim != 1);
+    dims.is_some_and(|last| last >= 1)
+        && tensor.name.ends_with("weight")
+        && !tensor.name.contains("_norm.weight")
+        && !tensor.name.contains("ffn_gate_inp.weight")
+        && !is_integer(tensor.dtype)
+}
+
+/// `wanted`, or what takes its place for rows of this length.
+fn fitting(wanted: DType, columns: u64) -> DType {
+    let fits = |dtype: DType| columns.is_multiple_of(dtype.block_len() as u64);
+    if fits(wanted) {
+        return wanted;
+    }
+    let smaller = match wanted {
+        DType::IQ4_XS => DType::IQ4_NL,
+        DType::Q2_K | DType::Q3_K => DType::Q4_0,
+        DType::Q4_K => DType::Q5_0,
+        DType::Q5_K => DType::Q5_1,
+        DType::Q6_K => DType::Q8_0,
+        _ => DType::F16,
+    };
+    if fits(smaller) { smaller } else { DType::F16 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tensors of gpt-oss with this many layers and experts, as a converter would write them from floats.
+    fn gpt_oss(layers: u64, experts: u64) -> Vec<(String, Vec<u64>, DType)> {
+        let mut tensors = vec![
+            (
+                "token_embd.weight".to_owned(),
+                vec![2880, 201_088],
+                DType::BF16,
+            ),
+            ("output_norm.weight".to_owned(), vec![2880], DType::F32),
+            ("output.weight".to_owned(), vec![2880, 201_088], DType::BF16),
+        ];
+        for layer in 0..layers {
+            let mut add = |name: &str, dims: &[u64], dtype| {
+                tensors.push((format!("blk.{layer}.{name}"), dims.to_vec(), dtype));
+            };
+            for (name, rows, columns) in [
+                ("attn_q", 4096, 2880),
+                ("attn_k", 512, 2880),
+                ("attn_v", 512, 2880),
+                ("attn_output", 2880, 4096),
+            ] {
+                add(&format!("{name}.weight"), &[columns, rows], DType::BF16);
+                add(&format!("{name}.bias"), &[rows], DType::F32);
+            }
+            for name in ["ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"] {
+                add(
+                    &format!("{name}.weight"),
+                    &[2880, 2880, experts],
+                    DType::BF16,
+                );
+                add(&format!("{name}.bias"), &[2880, experts], DType::F32);
+            }
+            add("attn_norm.weight", &[2880], DType::F32);
+            add("post_attention_norm.weight", &[2880], DType::F32);
+            add("attn_sinks.weight", &[64], DType::F32);
+            add("ffn_gate_inp.weight", &[2880, experts], DType::F32);
+            add("ffn_gate_inp.bias", &[experts], DType::F32);
+        }
+        tensors
+    }
+
+    fn choices(model: &[(String, Vec<u64>, DType)], options: &Options) -> Vec<Choice> {
+        let facts = Model::of(model.iter().map(|tensor| &*tensor.0));
+        model
+            .iter()
+            .map(|(name, dims, dtype)| {
+                let tensor = Tensor {
+                    name,
+                    dims,
+                    dtype: *dtype,
+                };
+                choose(tensor, facts, options).unwrap()
+            })
+            .collect()
+    }
+
+    /// Bytes of all tensors, padded as in a file.
+    fn size(model: &[(String, Vec<u64>, DType)], options: &Options) -> u64 {
+        let sizes = choices(model, options)
+            .into_iter()
+            .zip(model)
+            .map(|(choice, tensor)| {
+                let row = choice.dtype.row_bytes(tensor.1[0] as usize).unwrap() as u64;
+                (row * tensor.1[1..].iter().product::<u64>()).next_multiple_of(32)
+            });
+        sizes.sum()
+    }
+
+    fn options(name: &str) -> Options {
+        Options::new(Recipe::from_name(name).unwrap())
+    }
+
+    fn with_experts_in(
+        model: &[(String, Vec<u64>, DType)],
+        dtype: DType,
+    ) -> Vec<(String, Vec<u64>, DType)> {
+        let mut model = model.to_vec();
+        for tensor in &mut model {
+            if tensor.0.ends_with("_exps.weight") {
+                tensor.2 = dtype;
+            }
+        }
+        model
+    }
+
+    #[test]
+    fn the_table_is_in_enum_order() {
+        for (index, row) in Recipe::TABLE.iter().enumerate() {
+            assert_eq!(row.recipe as usize, index, "{}", row.name);
+            assert_eq!(
+                Recipe::from_name(&row.name.to_lowercase()),
+                Some(row.recipe)
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_llama_quantize_from_floats() {
+        let (small, large) = (gpt_oss(24, 32), gpt_oss(36, 128));
+        let table = [
+            ("BF16", 41_847_879_936, Some(233_765_491_968)),
+            ("F16", 41_847_879_936, Some(233_765_491_968)),
+            ("Q8_0", 22_248_903_936, Some(124_288_397_568)),
+            ("Q6_K", 22_180_336_896, Some(124_185_547_008)),
+            ("Q5_K_M", 16_880_054_016, Some(93_930_732_288)),
+            ("Q5_1", 15_896_891_136, None),
+            ("Q5_K_S", 15_879_196_416, None),
+            ("Q4_K_M", 15_792_128_256, Some(87_837_965_568)),
+            ("Q4_K_S", 14_641_234_176, None),
+            ("Q5_0", 14_626_488_576, Some(80_714_734_848)),
+            ("Q4_1", 13_356_086_016, None),
+            ("Q3_K_L", 13_322_102_016, None),
+            ("Q3_K_M", 12_903_142_656, None),
+            ("Q3_K_S", 12_048_082_176, None),
+            ("IQ4_NL", 12_241_618_176, Some(66_996_396_288)),
+            ("IQ4_XS", 12_232_770_816, None),
+            ("MXFP4_MOE", 12_096_558_336, Some(63_374_323_968)),
+            ("Q4_0", 12_085_683_456, Some(66_190_180_608)),
+            ("Q2_K", 12_052_505_856, None),
+        ];
+        for (name, small_size, large_size) in table {
+            assert_eq!(size(&small, &options(name)), small_size, "20b {name}");
+            // From MXFP4 experts the same, once asked for.
+            let again = Options {
+                requantize_experts: true,
+                ..options(name)
+            };
+            let mxfp4 = with_experts_in(&small, DType::MXFP4);
+            assert_eq!(size(&mxfp4, &again), small_size, "20b {name} from MXFP4");
+            if let Some(large_size) = large_size {
+                assert_eq!(size(&large, &options(name)), large_size, "120b {name}");
+            }
+        }
+        for (name, small_size) in [
+            ("MXFP4", 11_142_817_536),
+            ("Q4_K_S", 14_373_924_096),
+            ("Q5_K_S", 15_698_217_216),
+        ] {
+            let pure = Options {
+                pure: true,
+                ..options(name)
+            };
+            assert_eq!(size(&small, &pure), small_size, "20b --pure {name}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_llama_quantize_with_experts_kept() {
+        let small = with_experts_in(&gpt_oss(24, 32), DType::MXFP4);
+        let large = with_experts_in(&gpt_oss(36, 128), DType::MXFP4);
+        for (name, small_size, large_size) in [
+            ("BF16", 13_779_630_336, 65_355_994_368),
+            ("Q8_0", 12_096_558_336, 63_374_323_968),
+            ("MXFP4_MOE", 12_096_558_336, 63_374_323_968),
+            ("Q6_K", 12_027_991_296, 63_271_473_408),
+            ("Q5_K_M", 11_704_348_416, 62_876_498_688),
+            ("Q4_K_M", 11_611_750_656, 62_755_699_968),
+        ] {
+            assert_eq!(size(&small, &options(name)), small_size, "20b {name}");
+            assert_eq!(size(&large, &options(name)), large_size, "120b {name}");
+        }
+    }
+
+    #[test]
+    fn an_importance_matrix_changes_what_it_changes_in_llama_quantize() {
+        let model = gpt_oss(24, 32);
+        let down = |layer: u64, name, has_imatrix| {
+            let index = model
+                .iter()
+                .position(|tensor| tensor.0 == format!("blk.{layer}.ffn_down_exps.weight"))
+                .unwrap();
+            choices(
+                &model,
+                &Options {
+                    has_imatrix,
+                    ..options(name)
+                },
+            )[index]
+                .dtype
+        };
+        assert_eq!(down(0, "Q4_0", true), DType::Q4_1);
+        assert_eq!(down(3, "Q4_0", true), DType::Q4_0);
+        assert_eq!(down(2, "Q5_0", true), DType::Q5_1);
+        assert_eq!(down(2, "Q5_0", false), DType::Q5_0);
+        assert_eq!(down(0, "IQ4_NL", false), DType::Q5_1);
+        assert_eq!(down(0, "IQ4_NL", true), DType::IQ4_NL);
+    }
+
+    #[test]
+    fn fallbacks_and_kept_experts_are_reported() {
+        let model = with_experts_in(&gpt_oss(24, 32), DType::MXFP4);
+        for (choice, tensor) in choices(&model, &options("Q4_K_M")).iter().zip(&model) {
+            let expected = match &*tensor.0 {
+                "blk.3.attn_q.weight" => (DType::Q5_0, Some(DType::Q4_K), None),
+                "blk.3.attn_output.weight" => (DType::Q4_K, None, None),
+                "blk.0.ffn_down_exps.weight" => (DType::MXFP4, None, Some(DType::Q6_K)),
+                "output.weight" => (DType::Q8_0, None, None),
+                "blk.3.ffn_gate_exps.bias" | "blk.3.ffn_gate_inp.weight" => {
+                    (DType::F32, None, None)
+                }
+                _ => continue,
+            };
+            let found = (choice.dtype, choice.fallback_from, choice.kept_instead_of);
+            assert_eq!(found, expected, "{}", tensor.0);
+        }
+    }
+
+    #[test]
+    fn overrides_come_first_and_refuse_to_spoil_experts() {
+        let dims = [2880, 2880, 32];
+        let facts = Model::of(["blk.0.attn_q.weight"].into_iter());
+        let mut options = options("F16");
+        for text in ["ATTN_Q=q6_k", "exps=q5_0", "attn=q4_0"] {
+            options.overrides.push(Override::parse(text).unwrap());
+        }
+        let mut choose_for = |name, dims, dtype, flag| {
+            options.requantize_experts = flag;
+            choose(Tensor { name, dims, dtype }, facts, &options)
+        };
+        // Found as a search, first match, in any case, and with the fallback.
+        let choice = choose_for("blk.0.attn_q.weight", &dims[..2], DType::BF16, false).unwrap();
+        assert_eq!(
+            (choice.dtype, choice.fallback_from),
+            (DType::Q8_0, Some(DType::Q6_K))
+        );
+        let experts = "blk.0.ffn_up_exps.weight";
+        let message = choose_for(experts, &dims, DType::MXFP4, false)
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(experts) && message.contains("--requantize-experts"));
+        assert_eq!(
+            choose_for(experts, &dims, DType::MXFP4, true)
+                .unwrap()
+                .dtype,
+            DType::Q5_0
+        );
+        assert_eq!(
+            choose_for(experts, &dims, DType::BF16, false)
+                .unwrap()
+                .dtype,
+            DType::Q5_0
+        );
+
+        for text in ["attn_q", "(=q8_0", "attn_q=q9", "attn_q=i32"] {
+            let message = Override::parse(text).unwrap_err().to_string();
+            assert!(message.contains(text), "{message}");
+        }
+    }
+
+    #[test]
+    fn lean_reads_a_fifth_fewer_bytes_per_token() {
+        let model = with_experts_in(&gpt_oss(24, 32), DType::MXFP4);
+        let read = |name: &str| -> u64 {
+            let chosen = choices(&model, &options(name));
+            let bytes = chosen.iter().zip(&model).map(|(choice, (name, dims, _))| {
+                let row = choice.dtype.row_bytes(dims[0] as usize).unwrap() as u64;
+                let rows: u64 = dims[1..].iter().product();
+                match &**name {
+                    "token_embd.weight" => row,
+                    name if name.contains("_exps.") => row * rows * 4 / 32,
+                    _ => row * rows,
+                }
+            });
+            bytes.sum()
+        };
+        assert_eq!(read("MXFP4_MOE"), 2_574_705_396);
+        assert_eq!(read("LEAN"), 2_047_871_676);
+    }
+}

@@ -1,0 +1,95 @@
+//! What each recipe says about each tensor, before looking at whether it fits.
+
+use super::{Model, Options, Recipe, Tensor, is_experts, layer_of};
+use crate::dtype::DType;
+
+/// What the recipe says, before looking at whether it fits.
+pub(super) fn by_rule(tensor: Tensor<'_>, model: Model, options: &Options) -> DType {
+    let recipe = options.recipe;
+    let default = recipe.row().default;
+    if matches!(default, DType::F32 | DType::F16 | DType::BF16) {
+        return default;
+    }
+    let name = tensor.name;
+    let is_output = match name {
+        "output.weight" => true,
+        "token_embd.weight" => !model.has_output,
+        _ => false,
+    };
+    match recipe {
+        Recipe::LEAN => return lean(tensor, is_output),
+        Recipe::MXFP4_MOE if tensor.dims.get(2).is_some_and(|&experts| experts > 1) => {
+            return DType::MXFP4;
+        }
+        Recipe::MXFP4_MOE => return DType::Q8_0,
+        _ => {}
+    }
+    if is_output {
+        let fits = tensor.dims[0].is_multiple_of(default.block_len() as u64);
+        return if !fits || default == DType::Q8_0 {
+            DType::Q8_0
+        } else {
+            DType::Q6_K
+        };
+    }
+    let Some((layer, part)) = layer_of(name) else {
+        return default;
+    };
+    let layers = model.layers;
+    // The first and last eighth of the layers and every third between them get more bits in the `_M` recipes.
+    let sensitive = layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
+    if part.starts_with("attn_v.") || part.starts_with("attn_qkv.") {
+        match recipe {
+            Recipe::Q2_K => DType::Q4_K,
+            Recipe::Q3_K_M if layer < 2 => DType::Q5_K,
+            Recipe::Q3_K_M => DType::Q4_K,
+            Recipe::Q3_K_L | Recipe::IQ4_NL | Recipe::IQ4_XS => DType::Q5_K,
+            Recipe::Q4_K_M | Recipe::Q5_K_M if sensitive => DType::Q6_K,
+            Recipe::Q4_K_S if layer < 4 => DType::Q5_K,
+            _ => default,
+        }
+    } else if part.starts_with("attn_output.") {
+        match recipe {
+            Recipe::Q2_K => DType::Q3_K,
+            Recipe::Q3_K_M => DType::Q4_K,
+            Recipe::Q3_K_L => DType::Q5_K,
+            _ => default,
+        }
+    } else if part.starts_with("ffn_down") {
+        let first_eighth = layer < layers / 8;
+        match recipe {
+            Recipe::Q2_K => DType::Q3_K,
+            Recipe::Q3_K_M if layer < layers / 16 => DType::Q5_K,
+            Recipe::Q3_K_M => DType::Q4_K,
+            Recipe::Q3_K_L => DType::Q5_K,
+            Recipe::Q4_K_M | Recipe::Q5_K_M if sensitive => DType::Q6_K,
+            Recipe::Q4_K_S if first_eighth => DType::Q5_K,
+            Recipe::IQ4_NL | Recipe::IQ4_XS if first_eighth && !options.has_imatrix => DType::Q5_K,
+            Recipe::Q4_0 if first_eighth && options.has_imatrix => DType::Q4_1,
+            Recipe::Q5_0 if first_eighth && options.has_imatrix => DType::Q5_1,
+            _ => default,
+        }
+    } else {
+        default
+    }
+}
+
+/// Our own mix. Decoding reads every byte of attention and head once per token, so these decide the speed; keys and
+/// values are a ninth of the attention and are worth 5.5 bits, as are the head, whose errors reach the logits directly,
+/// and the embedding, of which a token reads one row.
+fn lean(tensor: Tensor<'_>, is_output: bool) -> DType {
+    if is_experts(tensor) {
+        return DType::MXFP4;
+    }
+    let part = layer_of(tensor.name).map_or("", |(_, part)| part);
+    if is_output || tensor.name == "token_embd.weight" {
+        return DType::Q5_0;
+    }
+    if ["attn_k.", "attn_v.", "attn_qkv."]
+        .iter()
+        .any(|name| part.starts_with(name))
+    {
+        return DType::Q5_0;
+    }
+    DType::IQ4_NL
+}
