@@ -1,1 +1,39 @@
 //! A Hugging Face checkpoint of gpt-oss becomes one GGUF file.
+//!
+//! ```text
+//! checkpoint   which files, which tensors: safetensors headers, checked before anything is used
+//! config       config.json of either layout -> one checked struct
+//! names        one table: GGUF name <- the names checkpoints use
+//! source       where the rows of a GGUF tensor come from; experts: repacking and turning over
+//! vocab        tokenizer.json -> tokens, types, merges, special ids, chat template; o200k: is it the published one
+//! card         name, size label, license: from the folder's name and the model card
+//! metadata     all of that -> GGUF keys, and warnings about what other programs compute otherwise
+//! types        which type each tensor gets
+//! plan         everything together, before anything is written
+//! write        the plan carried out by all threads
+//! ```
+
+mod card;
+mod checkpoint;
+mod config;
+mod error;
+mod experts;
+pub mod metadata;
+mod names;
+mod o200k;
+mod plan;
+mod safetensors;
+mod source;
+mod types;
+mod vocab;
+mod write;
+
+pub use checkpoint::Checkpoint;
+pub use error::Error;
+pub use plan::{Options, Plan, Planned};
+pub use source::Matrix;
+pub use types::OutputType;
+pub use write::{Progress, Report};
+
+/// What a function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -4,6 +4,7 @@
 //! in each of the two lists below. Results go to [`terminal::stdout`], everything else to stderr; long work shows a
 //! [`progress::Progress`] and asks [`interrupt::requested`] now and then.
 
+mod convert;
 mod inspect;
 pub mod interrupt;
 pub mod model_file;
@@ -41,6 +42,7 @@ pub struct Globals {
 
 #[derive(Subcommand)]
 enum Command {
+    Convert(convert::Args),
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
 }
@@ -56,6 +58,7 @@ pub fn parse() -> Cli {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let _ = GLOBALS.set(cli.globals);
     match cli.command {
+        Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Tokenize(args) => tokenize::run(args),
     }

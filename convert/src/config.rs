@@ -1,0 +1,485 @@
+//! config.json, of the Hugging Face layout (old and new transformers) and of `original/`, as one checked struct.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::checkpoint::Checkpoint;
+use crate::{Error, Result};
+
+/// The numbers of the model. Field names are the reference model's.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the names are the checkpoint's own")]
+pub struct Config {
+    pub num_hidden_layers: u32,
+    pub num_experts: u32,
+    pub experts_per_token: u32,
+    pub hidden_size: u32,
+    pub intermediate_size: u32,
+    pub num_attention_heads: u32,
+    pub num_key_value_heads: u32,
+    pub head_dim: u32,
+    pub sliding_window: u32,
+    pub max_position_embeddings: u32,
+    pub vocab_size: u32,
+    pub rms_norm_eps: f32,
+    pub rope_theta: f32,
+    /// `None`: positions are not scaled.
+    pub yarn: Option<Yarn>,
+    pub swiglu_limit: f32,
+    pub swiglu_alpha: f32,
+    /// For every layer, whether it attends to the sliding window only.
+    pub sliding: Vec<bool>,
+    pub tie_word_embeddings: bool,
+    /// bos, eos and pad, where config.json gives them.
+    pub bos_token_id: Option<u32>,
+    pub eos_token_ids: Vec<u32>,
+    pub pad_token_id: Option<u32>,
+    /// What the model was called when it was saved, if the file says so.
+    pub name: Option<String>,
+    /// Whether the names of tensors and fields are those of `original/`.
+    pub original: bool,
+}
+
+/// How positions beyond the original context are scaled.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "the names are the checkpoint's own")]
+pub struct Yarn {
+    pub factor: f32,
+    pub original_max_position_embeddings: u32,
+    pub beta_fast: f32,
+    pub beta_slow: f32,
+    /// Whether the ramp's ends are rounded outwards to whole dimensions.
+    pub truncate: bool,
+    /// Replaces `0.1 ln(factor) + 1` as the factor on sine and cosine.
+    pub attention_factor: Option<f32>,
+}
+
+/// Largest accepted value of any count: no gpt-oss comes near, and products of three stay far from overflow.
+const MAX_COUNT: u64 = 1 << 20;
+
+impl Config {
+    /// Reads the config.json beside the weights; refuses other architectures and other quantizations by name.
+    pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
+        let path = checkpoint.folder.join("config.json");
+        let text = std::fs::read(&path).map_err(Error::io(&path))?;
+        let fields: Map<String, Value> =
+            serde_json::from_slice(&text).map_err(Error::json(&path))?;
+        if checkpoint.folder.join("hf_quant_config.json").is_file() {
+            return Err(quantized(&path, "modelopt"));
+        }
+        Self::from_fields(Fields { path, fields })
+    }
+
+    fn from_fields(fields: Fields) -> Result<Self> {
+        fields.refuse_what_is_not_gpt_oss()?;
+        let original = fields.get("num_experts").is_some() && fields.get("model_type").is_none();
+        let config = if original {
+            Self::original(&fields)?
+        } else {
+            Self::hugging_face(&fields)?
+        };
+        config.check(&fields)?;
+        Ok(config)
+    }
+
+    fn hugging_face(fields: &Fields) -> Result<Self> {
+        let num_hidden_layers = fields.count("num_hidden_layers")?;
+        let max_position_embeddings = match fields.get("max_position_embeddings") {
+            Some(_) => fields.limited("max_position_embeddings", u32::MAX.into())?,
+            None => 131_072,
+        };
+        let (rope_theta, yarn) = fields.rope(max_position_embeddings)?;
+        Ok(Self {
+            num_hidden_layers,
+            num_experts: fields.count("num_local_experts")?,
+            experts_per_token: match fields.get("num_experts_per_tok") {
+                Some(_) => fields.count("num_experts_per_tok")?,
+                None => fields.count("experts_per_token")?,
+            },
+            hidden_size: fields.count("hidden_size")?,
+            intermediate_size: fields.count("intermediate_size")?,
+            num_attention_heads: fields.count("num_attention_heads")?,
+            num_key_value_heads: fields.count("num_key_value_heads")?,
+            head_dim: fields.count("head_dim")?,
+            sliding_window: fields.count("sliding_window")?,
+            max_position_embeddings,
+            vocab_size: fields.limited("vocab_size", 1 << 24)?,
+            rms_norm_eps: fields.number_or("rms_norm_eps", 1e-5)?,
+            rope_theta,
+            yarn,
+            swiglu_limit: fields.number_or("swiglu_limit", 7.0)?,
+            swiglu_alpha: fields.number_or("swiglu_alpha", 1.702)?,
+            sliding: fields.layer_types(num_hidden_layers)?,
+            tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
+            bos_token_id: fields.ids("bos_token_id")?.first().copied(),
+            eos_token_ids: fields.ids("eos_token_id")?,
+            pad_token_id: fields.ids("pad_token_id")?.first().copied(),
+            name: fields
+                .get("_name_or_path")
+                .and_then(Value::as_str)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
+            original: false,
+        })
+    }
+
+    /// `original/config.json` leaves out what was fixed when it was written: the rounding of the ramp (none),
+    /// the epsilon and the longest context (initial context times factor).
+    fn original(fields: &Fields) -> Result<Self> {
+        let num_hidden_layers = fields.count("num_hidden_layers")?;
+        let original_context = fields.limited("initial_context_length", u32::MAX.into())?;
+        let factor = fields.number("rope_scaling_factor")?;
+        Ok(Self {
+            num_hidden_layers,
+            num_experts: fields.count("num_experts")?,
+            experts_per_token: fields.count("experts_per_token")?,
+            hidden_size: fields.count("hidden_size")?,
+            intermediate_size: fields.count("intermediate_size")?,
+            num_attention_heads: fields.count("num_attention_heads")?,
+            num_key_value_heads: fields.count("num_key_value_heads")?,
+            head_dim: fields.count("head_dim")?,
+            sliding_window: fields.count("sliding_window")?,
+            max_position_embeddings: (original_context as f32 * factor) as u32,
+            vocab_size: fields.limited("vocab_size", 1 << 24)?,
+            rms_norm_eps: 1e-5,
+            rope_theta: fields.number("rope_theta")?,
+            yarn: (factor > 1.0).then_some(Yarn {
+                factor,
+                original_max_position_embeddings: original_context,
+                beta_fast: fields.number_or("rope_ntk_beta", 32.0)?,
+                beta_slow: fields.number_or("rope_ntk_alpha", 1.0)?,
+                truncate: false,
+                attention_factor: None,
+            }),
+            swiglu_limit: fields.number_or("swiglu_limit", 7.0)?,
+            swiglu_alpha: 1.702,
+            sliding: fields.layer_types(num_hidden_layers)?,
+            tie_word_embeddings: false,
+            bos_token_id: None,
+            eos_token_ids: Vec::new(),
+            pad_token_id: None,
+            name: None,
+            original: true,
+        })
+    }
+
+    fn check(&self, fields: &Fields) -> Result<()> {
+        let rules = [
+            (
+                self.num_attention_heads
+                    .is_multiple_of(self.num_key_value_heads),
+                "`num_attention_heads` is not a multiple of `num_key_value_heads`",
+            ),
+            (
+                self.experts_per_token <= self.num_experts,
+                "more experts are used per token than there are",
+            ),
+            (
+                self.head_dim.is_multiple_of(2) && self.head_dim <= 1024,
+                "`head_dim` must be even and at most 1024",
+            ),
+            (
+                self.num_hidden_layers <= 512,
+                "`num_hidden_layers` is more than 512",
+            ),
+            (
+                self.max_position_embeddings > 0,
+                "`max_position_embeddings` is zero",
+            ),
+            (
+                self.rms_norm_eps > 0.0 && self.rope_theta > 0.0 && self.swiglu_limit > 0.0,
+                "`rms_norm_eps`, `rope_theta` and `swiglu_limit` must be positive",
+            ),
+            (
+                self.yarn.as_ref().is_none_or(|yarn| {
+                    yarn.factor >= 1.0 && yarn.beta_fast > yarn.beta_slow && yarn.beta_slow > 0.0
+                }),
+                "the YaRN scaling needs factor >= 1 and beta_fast > beta_slow > 0",
+            ),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, message)) => Err(Error::file(&fields.path, *message)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The JSON object and the path to name in errors.
+struct Fields {
+    path: PathBuf,
+    fields: Map<String, Value>,
+}
+
+impl Fields {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.fields.get(key).filter(|value| !value.is_null())
+    }
+
+    fn wrong(&self, key: &str, expected: &str) -> Error {
+        let found = match self.get(key) {
+            Some(value) => format!("is {value}"),
+            None => "is missing".to_owned(),
+        };
+        Error::file(&self.path, format!("`{key}` {found}; expected {expected}"))
+    }
+
+    /// A whole number from 1 to `most`.
+    fn limited(&self, key: &str, most: u64) -> Result<u32> {
+        self.get(key)
+            .and_then(Value::as_u64)
+            .filter(|&value| value >= 1 && value <= most)
+            .and_then(|value| u32::try_from(value).ok())
+            .ok_or_else(|| self.wrong(key, &format!("a whole number from 1 to {most}")))
+    }
+
+    fn count(&self, key: &str) -> Result<u32> {
+        self.limited(key, MAX_COUNT)
+    }
+
+    fn number(&self, key: &str) -> Result<f32> {
+        self.get(key)
+            .and_then(Value::as_f64)
+            .map(|value| value as f32)
+            .filter(|value| value.is_finite())
+            .ok_or_else(|| self.wrong(key, "a number"))
+    }
+
+    fn number_or(&self, key: &str, default: f32) -> Result<f32> {
+        match self.get(key) {
+            Some(_) => self.number(key),
+            None => Ok(default),
+        }
+    }
+
+    fn flag(&self, key: &str) -> Result<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(_) => Err(self.wrong(key, "true or false")),
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(Value::as_str)
+    }
+
+    /// One id, a list of ids, or nothing.
+    fn ids(&self, key: &str) -> Result<Vec<u32>> {
+        ids(self.get(key)).ok_or_else(|| self.wrong(key, "a token id or a list of them"))
+    }
+
+    fn object(&self, key: &str) -> Option<Fields> {
+        let fields = self.get(key)?.as_object()?.clone();
+        let path = self.path.clone();
+        Some(Fields { path, fields })
+    }
+
+    /// `rope_parameters` holds everything in files of transformers 5; before, `rope_theta` stood outside.
+    fn rope(&self, max_position_embeddings: u32) -> Result<(f32, Option<Yarn>)> {
+        let scaling = self
+            .object("rope_parameters")
+            .or_else(|| self.object("rope_scaling"));
+        let theta = match &scaling {
+            Some(inside) if inside.get("rope_theta").is_some() => inside.number("rope_theta")?,
+            _ => self.number("rope_theta")?,
+        };
+        let Some(scaling) = scaling else {
+            return Ok((theta, None));
+        };
+        let kind = scaling
+            .text("rope_type")
+            .or_else(|| scaling.text("type"))
+            .unwrap_or("default");
+        if kind == "default" {
+            return Ok((theta, None));
+        }
+        if kind != "yarn" {
+            let message = format!("scales positions by {kind:?}; gpt-oss uses `yarn`");
+            return Err(Error::file(&self.path, message));
+        }
+        let original_context = "original_max_position_embeddings";
+        let yarn = Yarn {
+            factor: scaling.number("factor")?,
+            original_max_position_embeddings: match scaling.get(original_context) {
+                Some(_) => scaling.limited(original_context, u32::MAX.into())?,
+                None if self.get("initial_context_length").is_some() => {
+                    self.limited("initial_context_length", u32::MAX.into())?
+                }
+                None => max_position_embeddings,
+            },
+            beta_fast: scaling.number_or("beta_fast", 32.0)?,
+            beta_slow: scaling.number_or("beta_slow", 1.0)?,
+            // What transformers assumes where the field is absent.
+            truncate: scaling.flag("truncate")?.unwrap_or(true),
+            attention_factor: match scaling.get("attention_factor") {
+                Some(_) => Some(scaling.number("attention_factor")?),
+                None => None,
+            },
+        };
+        Ok((theta, Some(yarn)))
+    }
+
+    fn layer_types(&self, layers: u32) -> Result<Vec<bool>> {
+        let Some(value) = self.get("layer_types") else {
+            return Ok((0..layers).map(|layer| layer % 2 == 0).collect());
+        };
+        let kinds: Option<Vec<bool>> = value.as_array().and_then(|kinds| {
+            let sliding = |kind: &Value| match kind.as_str() {
+                Some("sliding_attention") => Some(true),
+                Some("full_attention") => Some(false),
+                _ => None,
+            };
+            kinds.iter().map(sliding).collect()
+        });
+        kinds.filter(|kinds| kinds.len() == layers as usize).ok_or_else(|| {
+            let message = format!(
+                "`layer_types` must name `sliding_attention` or `full_attention` for each of the {layers} layers"
+            );
+            Error::file(&self.path, message)
+        })
+    }
+
+    fn refuse_what_is_not_gpt_oss(&self) -> Result<()> {
+        let architecture = self
+            .get("architectures")
+            .and_then(|list| list.get(0))
+            .and_then(Value::as_str);
+        let kind = self.text("model_type").or(architecture);
+        let known = matches!(kind, None | Some("gpt_oss" | "GptOssForCausalLM"));
+        let nameless = kind.is_none() && self.get("num_experts").is_none();
+        if !known || nameless {
+            let what = match kind {
+                Some(kind) => format!("a model of the architecture {kind:?}"),
+                None => "not the configuration of a gpt-oss model".to_owned(),
+            };
+            let instead = "fourfold converts gpt-oss models only (openai/gpt-oss-20b, openai/gpt-oss-120b and models made from them)";
+            return Err(Error::unsupported(&self.path, what, instead));
+        }
+        if let Some(quantization) = self.object("quantization_config") {
+            let method = quantization.text("quant_method").unwrap_or("unknown");
+            if method != "mxfp4" {
+                return Err(quantized(&self.path, method));
+            }
+        }
+        if self.object("quantization").is_some() {
+            return Err(quantized(&self.path, "mlx"));
+        }
+        Ok(())
+    }
+}
+
+/// One id, a list of ids, or nothing; `None` if it is something else.
+pub(crate) fn ids(value: Option<&Value>) -> Option<Vec<u32>> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        None | Some(Value::Null) => Some(Vec::new()),
+        Some(Value::Array(values)) => values.iter().map(id).collect(),
+        Some(value) => id(value).map(|id| vec![id]),
+    }
+}
+
+fn quantized(path: &Path, method: &str) -> Error {
+    let what = match method {
+        "bitsandbytes" => "a checkpoint quantized with bitsandbytes".to_owned(),
+        "modelopt" => "a checkpoint quantized with NVIDIA ModelOpt".to_owned(),
+        "compressed-tensors" => "a checkpoint in the compressed-tensors format".to_owned(),
+        "mlx" => "a checkpoint quantized for MLX".to_owned(),
+        other => format!("a checkpoint quantized with {other:?}"),
+    };
+    let instead = "its weights were rounded for another program; download the MXFP4 original (openai/gpt-oss-20b or -120b) or, of a fine-tune, the BF16 upload";
+    Error::unsupported(path, what, instead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(edit: impl FnOnce(&mut Map<String, Value>)) -> Result<Config> {
+        let text = include_str!("../tests/data/tiny/hf_mxfp4/config.json");
+        let mut fields: Map<String, Value> = serde_json::from_str(text).unwrap();
+        edit(&mut fields);
+        let path = PathBuf::from("config.json");
+        Config::from_fields(Fields { path, fields })
+    }
+
+    #[test]
+    fn old_and_new_spellings_of_rope_say_the_same() {
+        let old = parse(|_| {}).unwrap();
+        let yarn = old.yarn.as_ref().unwrap();
+        assert_eq!(
+            (old.rope_theta, yarn.factor, yarn.truncate),
+            (150_000.0, 32.0, false)
+        );
+        let new = parse(|fields| {
+            let mut rope = fields.remove("rope_scaling").unwrap();
+            rope["rope_theta"] = fields.remove("rope_theta").unwrap();
+            let kind = rope.as_object_mut().unwrap().remove("rope_type").unwrap();
+            rope["type"] = kind;
+            fields.insert("rope_parameters".into(), rope);
+        });
+        assert_eq!(new.unwrap(), old);
+    }
+
+    #[test]
+    fn the_original_layout_gives_the_same_numbers() {
+        let text = r#"{"num_hidden_layers":2,"num_experts":4,"experts_per_token":2,"vocab_size":64,"hidden_size":64,
+            "intermediate_size":32,"swiglu_limit":7.0,"head_dim":64,"num_attention_heads":2,"num_key_value_heads":1,
+            "sliding_window":8,"initial_context_length":4096,"rope_theta":150000,"rope_scaling_factor":32.0,
+            "rope_ntk_alpha":1,"rope_ntk_beta":32}"#;
+        let path = PathBuf::from("config.json");
+        let fields = serde_json::from_str(text).unwrap();
+        let original = Config::from_fields(Fields { path, fields }).unwrap();
+        let hugging_face = parse(|_| {}).unwrap();
+        let expected = Config {
+            eos_token_ids: Vec::new(),
+            original: true,
+            ..hugging_face
+        };
+        assert_eq!(original, expected);
+    }
+
+    #[test]
+    fn refusals_name_the_field_and_the_reason() {
+        type Edit = fn(&mut Map<String, Value>);
+        let cases: [(Edit, &str); 9] = [
+            (
+                |f| drop(f.remove("hidden_size")),
+                "`hidden_size` is missing",
+            ),
+            (
+                |f| f["hidden_size"] = (-1).into(),
+                "`hidden_size` is -1; expected a whole number",
+            ),
+            (
+                |f| f["num_local_experts"] = 0.into(),
+                "`num_local_experts` is 0",
+            ),
+            (
+                |f| f["model_type"] = "llama".into(),
+                "architecture \"llama\"",
+            ),
+            (
+                |f| f["quantization_config"]["quant_method"] = "bitsandbytes".into(),
+                "bitsandbytes",
+            ),
+            (
+                |f| f["layer_types"] = serde_json::json!(["full_attention"]),
+                "each of the 2 layers",
+            ),
+            (
+                |f| f["rope_scaling"]["rope_type"] = "llama3".into(),
+                "\"llama3\"",
+            ),
+            (|f| f["rope_scaling"]["factor"] = 0.into(), "factor >= 1"),
+            (|f| f["num_key_value_heads"] = 3.into(), "multiple"),
+        ];
+        for (edit, expected) in cases {
+            let found = parse(edit).unwrap_err().to_string();
+            assert!(
+                found.starts_with("config.json: ") && found.contains(expected),
+                "{found}"
+            );
+        }
+    }
+}

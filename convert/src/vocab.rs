@@ -1,0 +1,345 @@
+//! The tokenizer files of a checkpoint: tokens, types, merges, special ids, chat template.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, ids};
+use crate::o200k;
+use crate::{Error, Result};
+
+/// What `tokenizer.ggml.token_type` says about a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum TokenType {
+    /// Made of bytes, by merges.
+    Normal = 1,
+    /// Never made from text.
+    Control = 3,
+    /// Made from text as a whole.
+    UserDefined = 4,
+    /// A row of the embedding without a token.
+    Unused = 5,
+}
+
+/// Everything GGUF says about the tokenizer.
+#[derive(Debug, Default)]
+pub struct Vocab {
+    /// One for each row of the embedding: byte-level text, literal text, or `[PADn]`.
+    pub tokens: Vec<String>,
+    /// One of [`TokenType`] for each.
+    pub types: Vec<i32>,
+    /// `left right`, in order of priority.
+    pub merges: Vec<String>,
+    /// GGUF's names of special tokens (`bos`, `eos`, ...) and their ids.
+    pub special: Vec<(&'static str, u32)>,
+    /// Whether a bos is put before, and an eos after, every text.
+    pub add_bos: bool,
+    /// See [`Self::add_bos`].
+    pub add_eos: bool,
+    /// Where the model stops, from generation_config.json.
+    pub stop: Vec<u32>,
+    /// The Jinja text, and named further ones.
+    pub chat_template: Option<String>,
+    /// See [`Self::chat_template`].
+    pub named_templates: Vec<(String, String)>,
+    /// What is unusual about it, for the person who converts.
+    pub notes: Vec<String>,
+}
+
+/// GGUF's word for each special token, and Hugging Face's.
+const SPECIAL: [(&str, &str); 7] = [
+    ("bos", "bos"),
+    ("eos", "eos"),
+    ("unknown", "unk"),
+    ("seperator", "sep"),
+    ("padding", "pad"),
+    ("cls", "cls"),
+    ("mask", "mask"),
+];
+
+impl Vocab {
+    /// Reads tokenizer.json and the smaller files beside it.
+    pub fn read(checkpoint: &Checkpoint, config: &Config) -> Result<Self> {
+        let Some(path) = checkpoint.companion("tokenizer.json") else {
+            let message = "holds no tokenizer.json; download it too (`hf download openai/gpt-oss-20b tokenizer.json tokenizer_config.json chat_template.jinja generation_config.json --local-dir DIR`), or convert without a tokenizer by --no-tokenizer";
+            return Err(Error::file(&checkpoint.folder, message));
+        };
+        let file: TokenizerFile = read_json(&path)?;
+        let mut vocab = Self::from_file(&path, file, config.vocab_size)?;
+        let small = |name: &str| match checkpoint.companion(name) {
+            Some(path) => read_json::<Value>(&path).map(|value| (path, value)),
+            None => Ok((checkpoint.folder.join(name), Value::Null)),
+        };
+        let tokenizer_config = small("tokenizer_config.json")?;
+        let generation_config = small("generation_config.json")?;
+        vocab.set_special(config, &tokenizer_config.1, &generation_config)?;
+        vocab.set_template(checkpoint, &tokenizer_config.1)?;
+        Ok(vocab)
+    }
+
+    fn from_file(path: &Path, file: TokenizerFile, rows: u32) -> Result<Self> {
+        let refuse = |message: String| Err(Error::file(path, message));
+        if file.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
+            return refuse(format!(
+                "holds a {:?} tokenizer; gpt-oss has BPE",
+                file.model.kind
+            ));
+        }
+        let mut slots: Vec<Option<(String, TokenType)>> = vec![None; rows as usize];
+        let ordinary = file.model.vocab.0.into_iter();
+        let ordinary = ordinary.map(|(text, id)| (text, id, TokenType::Normal));
+        let added = file.added_tokens.into_iter().map(|token| {
+            let control = token.special || looks_special(&token.content);
+            let kind = if control {
+                TokenType::Control
+            } else {
+                TokenType::UserDefined
+            };
+            (token.content, token.id, kind)
+        });
+        for (text, id, kind) in ordinary.chain(added) {
+            let Some(slot) = slots.get_mut(id as usize) else {
+                return refuse(format!(
+                    "gives the token {text:?} the id {id}, but the model has only {rows} rows (`vocab_size`)"
+                ));
+            };
+            match slot {
+                Some((other, _)) if *other != text => {
+                    return refuse(format!(
+                        "gives two tokens the id {id}: {other:?} and {text:?}"
+                    ));
+                }
+                // An added token may stand in the vocabulary too; its own record says what it is.
+                _ => *slot = Some((text, kind)),
+            }
+        }
+        let mut vocab = Self::default();
+        for (id, slot) in slots.into_iter().enumerate() {
+            let (text, kind) = slot.unwrap_or_else(|| (format!("[PAD{id}]"), TokenType::Unused));
+            vocab.tokens.push(text);
+            vocab.types.push(kind as i32);
+        }
+        vocab.merges = file.model.merges.into_iter().map(|merge| merge.0).collect();
+        vocab.check_strings(path)?;
+        vocab
+            .notes
+            .extend(o200k::verify(&vocab.tokens, &vocab.merges));
+        if file
+            .pre_tokenizer
+            .is_some_and(|value| !o200k::splits_as_o200k(&value))
+        {
+            vocab.notes.push("tokenizer.json splits text by another regular expression than o200k's, which GGUF's `gpt-4o` stands for: text will become other tokens than in training".into());
+        }
+        Ok(vocab)
+    }
+
+    /// Token texts are unique, and every merge joins two tokens to a third.
+    fn check_strings(&self, path: &Path) -> Result<()> {
+        let mut known = HashSet::with_capacity(self.tokens.len());
+        if let Some(text) = self.tokens.iter().find(|text| !known.insert(text.as_str())) {
+            return Err(Error::file(path, format!("has the token {text:?} twice")));
+        }
+        let mut joined = String::new();
+        for merge in &self.merges {
+            let parts = merge
+                .split_once(' ')
+                .filter(|(_, right)| !right.contains(' '));
+            let fits = parts.is_some_and(|(left, right)| {
+                joined.clear();
+                joined.push_str(left);
+                joined.push_str(right);
+                known.contains(left) && known.contains(right) && known.contains(joined.as_str())
+            });
+            if !fits {
+                let message =
+                    format!("has the merge {merge:?}, which does not join two tokens to a third");
+                return Err(Error::file(path, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Special ids by name from tokenizer_config.json, else by number from generation_config.json or config.json.
+    fn set_special(
+        &mut self,
+        config: &Config,
+        tokenizer_config: &Value,
+        (path, generation_config): &(PathBuf, Value),
+    ) -> Result<()> {
+        let by_text: HashMap<&str, usize> = self
+            .tokens
+            .iter()
+            .enumerate()
+            .map(|(id, text)| (text.as_str(), id))
+            .collect();
+        let listed = |key: &str| -> Result<Vec<u32>> {
+            let found = ids(generation_config.get(key))
+                .filter(|ids| ids.iter().all(|&id| id < config.vocab_size));
+            found.ok_or_else(|| {
+                let message = format!(
+                    "`{key}` is not a token id below {}, or a list of them",
+                    config.vocab_size
+                );
+                Error::file(path, message)
+            })
+        };
+        let in_config = |name: &str| match name {
+            "bos" => config.bos_token_id,
+            "eos" => config.eos_token_ids.first().copied(),
+            "pad" => config.pad_token_id,
+            _ => None,
+        };
+        for (gguf, name) in SPECIAL {
+            // A token is given as its text, or as an object with the text as `content`.
+            let value = &tokenizer_config[format!("{name}_token")];
+            let text = value.as_str().or_else(|| value["content"].as_str());
+            let id = match text.and_then(|text| by_text.get(text)) {
+                Some(&id) => Some(id as u32),
+                None => listed(&format!("{name}_token_id"))?
+                    .first()
+                    .copied()
+                    .or_else(|| in_config(name)),
+            };
+            if let Some(id) = id.filter(|&id| id < config.vocab_size) {
+                self.special.push((gguf, id));
+            }
+        }
+        self.stop = listed("eos_token_id")?;
+        if self.stop.is_empty() {
+            self.stop = config.eos_token_ids.clone();
+        }
+        self.stop.retain(|&id| id < config.vocab_size);
+        self.add_bos = tokenizer_config["add_bos_token"].as_bool().unwrap_or(false);
+        self.add_eos = tokenizer_config["add_eos_token"].as_bool().unwrap_or(false);
+        Ok(())
+    }
+
+    /// tokenizer_config.json first, then chat_template.jinja, then chat_template.json: llama.cpp's order.
+    fn set_template(&mut self, checkpoint: &Checkpoint, tokenizer_config: &Value) -> Result<()> {
+        let mut template = tokenizer_config["chat_template"].clone();
+        if template.is_null()
+            && let Some(path) = checkpoint.companion("chat_template.jinja")
+        {
+            let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+            template = Value::String(text);
+        }
+        if template.is_null()
+            && let Some(path) = checkpoint.companion("chat_template.json")
+        {
+            template = read_json::<Value>(&path)?["chat_template"].clone();
+        }
+        match template {
+            Value::String(text) => self.chat_template = Some(text),
+            Value::Array(named) => {
+                for entry in named {
+                    let (Some(name), Some(text)) =
+                        (entry["name"].as_str(), entry["template"].as_str())
+                    else {
+                        continue;
+                    };
+                    match name {
+                        "default" => self.chat_template = Some(text.to_owned()),
+                        _ => self
+                            .named_templates
+                            .push((name.to_owned(), text.to_owned())),
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Added tokens that some tokenizers forget to mark as special, but that no text should produce.
+fn looks_special(text: &str) -> bool {
+    (text.starts_with("<|") && text.ends_with("|>"))
+        || (text.starts_with("<｜") && text.ends_with("｜>"))
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
+    let text = std::fs::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text).map_err(Error::json(path))
+}
+
+#[derive(serde::Deserialize)]
+struct TokenizerFile {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    pre_tokenizer: Option<Value>,
+    model: Model,
+}
+
+#[derive(serde::Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+    #[serde(default)]
+    special: bool,
+}
+
+#[derive(serde::Deserialize)]
+struct Model {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    vocab: Pairs,
+    merges: Vec<Merge>,
+}
+
+/// Token -> id, in file order. A hash map would take longer and lose doubled names.
+struct Pairs(Vec<(String, u32)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Pairs;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+                formatter.write_str("a map of tokens to ids")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// `"left right"` or `["left", "right"]`, kept as the former.
+struct Merge(String);
+
+impl<'de> Deserialize<'de> for Merge {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Merge;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
+                formatter.write_str("a merge as \"left right\" or [\"left\", \"right\"]")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Merge, E> {
+                Ok(Merge(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Merge, A::Error> {
+                let mut next = || parts.next_element::<std::borrow::Cow<'de, str>>();
+                let (Some(left), Some(right), None) = (next()?, next()?, next()?) else {
+                    return Err(A::Error::custom("a merge that is not of two parts"));
+                };
+                Ok(Merge(format!("{left} {right}")))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
