@@ -1,6 +1,6 @@
 //! Q3_K: 256 signed levels of three bits in 16 sub-blocks of 16, each with a six-bit scale.
 
-use super::number::{byte, check_f16, clamp, from_f16, round_even, sum_of_squares, to_f16};
+use super::number::{byte, check_f16, clamp, each, from_f16, round_even, sum_of_squares, to_f16};
 use super::q2_k::pack_two_bits;
 use super::scales6::{pack_sixteen, unpack_sixteen};
 use super::search::{Fit, Groups, Search};
@@ -61,7 +61,9 @@ fn fit_plain<S: Search>(search: S, x: &[f32]) -> Found {
         let most = super::number::signed_extreme(sizes);
         if most != 0.0 {
             let inverse = -32.0 / most;
-            *scales = sizes.map(|v| byte(clamp(round_even(inverse * v), -32.0, 31.0) + 32.0));
+            *scales = each(sizes, |v| {
+                byte(clamp(round_even(inverse * v), -32.0, 31.0) + 32.0)
+            });
             *factor = 1.0 / inverse;
         }
     }
@@ -92,7 +94,7 @@ fn fit_important<S: Search>(search: S, x: &[f32], importance: &[f32]) -> Found {
         for w in w {
             sums[i] += w;
         }
-        found.levels.as_chunks_mut::<16>().0[i] = x.map(|v| fits[i].level(v, -4.0, 3.0));
+        found.levels.as_chunks_mut::<16>().0[i] = each(x, |v| fits[i].level(v, -4.0, 3.0));
     }
     let mut outer = [Fit::default(); BATCH / LEN];
     let (sizes, sums) = (&sizes[..fits.len()], &sums[..fits.len()]);
@@ -107,7 +109,7 @@ fn fit_important<S: Search>(search: S, x: &[f32], importance: &[f32]) -> Found {
     );
     for (i, sizes) in sizes.as_chunks::<16>().0.iter().enumerate() {
         found.factors[i] = outer[i].scale;
-        found.scales.as_chunks_mut::<16>().0[i] = sizes.map(|v| outer[i].level(v, -32.0, 31.0));
+        found.scales.as_chunks_mut::<16>().0[i] = each(sizes, |v| outer[i].level(v, -32.0, 31.0));
     }
     found
 }
@@ -139,7 +141,7 @@ unsafe impl Block<LEN> for BlockQ3K {
                     // The levels are taken anew, with the scales as the file has them.
                     let scale = from_f16(d) * (f32::from(scale) - 32.0);
                     if scale != 0.0 {
-                        *levels = x.map(|v| byte(clamp(round_even(v / scale), -4.0, 3.0) + 4.0));
+                        *levels = each(x, |v| byte(clamp(round_even(v / scale), -4.0, 3.0) + 4.0));
                     }
                 }
                 let mut hmask = [0; 32];

@@ -1,8 +1,8 @@
 //! Q4_0: 32 levels of four bits around 8, one half-precision scale.
 
 use super::number::{
-    check_f16, from_f16, inverse, pack_nibbles, signed_extreme, sum_of_squares, to_f16,
-    unpack_nibbles,
+    check_f16, each, from_f16, inverse, pack_nibbles, signed_extreme, sum_of_squares, to_f16,
+    truncate, unpack_nibbles,
 };
 use super::search::{Fit, Groups, Search};
 use super::{BATCH, Block, Row};
@@ -26,7 +26,7 @@ impl BlockQ4_0 {
         let id = inverse(d);
         Self {
             d: to_f16(d),
-            qs: pack_nibbles(&x.map(|v| ((v * id + 8.5) as u8).min(15))),
+            qs: pack_nibbles(&each(x, |v| truncate(v * id + 8.5, 15))),
         }
     }
 }
@@ -87,7 +87,7 @@ pub fn fit_symmetric<S: Search, B: Block<32>>(
         };
         search.symmetric(groups, n, &mut fits);
         for ((out, x), fit) in out.iter_mut().zip(batch.x.as_chunks::<32>().0).zip(&fits) {
-            let levels = x.map(|v| fit.level(v, -n, n - 1.0));
+            let levels = each(x, |v| fit.level(v, -n, n - 1.0));
             *out = make(to_f16(fit.scale), &levels);
         }
     }

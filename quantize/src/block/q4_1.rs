@@ -1,7 +1,8 @@
 //! Q4_1: 32 levels of four bits, a half-precision scale and minimum.
 
 use super::number::{
-    check_f16, extremes, from_f16, inverse, pack_nibbles, sum_of_squares, to_f16, unpack_nibbles,
+    check_f16, each, extremes, from_f16, inverse, pack_nibbles, sum_of_squares, to_f16, truncate,
+    unpack_nibbles,
 };
 use super::search::asymmetric::Trials;
 use super::search::{Fit, Groups, Search};
@@ -65,7 +66,7 @@ pub fn fit_range<S: Search, B: Block<32>>(
             }
             let d = (high - low) / most;
             let id = inverse(d);
-            let levels = x.map(|v| (((v - low) * id + 0.5) as u8).min(n));
+            let levels = each(x, |v| truncate((v - low) * id + 0.5, n));
             *out = make(to_f16(d), to_f16(low), &levels);
         }
         return;
@@ -88,7 +89,7 @@ pub fn fit_range<S: Search, B: Block<32>>(
         };
         search.asymmetric(groups, &Trials::with_importance(most), &mut fits);
         for ((out, x), fit) in out.iter_mut().zip(batch.x.as_chunks::<32>().0).zip(&fits) {
-            let levels = x.map(|v| fit.level(v, 0.0, most));
+            let levels = each(x, |v| fit.level(v, 0.0, most));
             *out = make(to_f16(fit.scale), to_f16(-fit.minimum), &levels);
         }
     }

@@ -1,7 +1,8 @@
 //! Q5_0: 32 levels of five bits around 16, one half-precision scale.
 
 use super::number::{
-    check_f16, from_f16, inverse, pack_nibbles, signed_extreme, to_f16, unpack_nibbles,
+    check_f16, each, from_f16, inverse, pack_nibbles, signed_extreme, to_f16, truncate,
+    unpack_nibbles,
 };
 use super::q4_0::fit_symmetric;
 use super::search::Search;
@@ -26,7 +27,7 @@ impl BlockQ5_0 {
     fn encode(x: &[f32; 32]) -> Self {
         let d = signed_extreme(x) / -16.0;
         let id = inverse(d);
-        Self::pack(to_f16(d), &x.map(|v| ((v * id + 16.5) as u8).min(31)))
+        Self::pack(to_f16(d), &each(x, |v| truncate(v * id + 16.5, 31)))
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Q6_K: 256 signed levels of six bits in 16 sub-blocks of 16, each with an eight-bit scale.
 
 use super::number::{
-    EPSILON, byte, check_f16, clamp, from_f16, round_even, signed_extreme, to_f16,
+    EPSILON, byte, check_f16, clamp, each, from_f16, round_even, signed_extreme, to_f16,
 };
 use super::search::{Fit, Groups, Search};
 use super::super_block::LEN;
@@ -33,14 +33,19 @@ impl BlockQ6K {
 
     #[inline(always)]
     fn encode(x: &[f32; LEN], fits: &[Fit; 16]) -> Self {
-        let sizes = fits.map(|fit| fit.scale);
+        let mut sizes = [0.0; 16];
+        for (size, fit) in sizes.iter_mut().zip(fits) {
+            *size = fit.scale;
+        }
         let most = signed_extreme(&sizes);
         if most.abs() < EPSILON {
             return Self::ZERO;
         }
         let inverse = -128.0 / most;
         let d = to_f16(1.0 / inverse);
-        let scales = sizes.map(|v| clamp(round_even(inverse * v), -128.0, 127.0) as i8);
+        let scales = each(&sizes, |v| {
+            clamp(round_even(inverse * v), -128.0, 127.0) as i8
+        });
         let mut levels = [0; LEN];
         let sub_blocks = x
             .as_chunks::<16>()
@@ -51,9 +56,11 @@ impl BlockQ6K {
             // The levels are taken anew, with the scales as the file has them.
             let scale = from_f16(d) * f32::from(scales[k]);
             *levels = if scale == 0.0 {
-                x.map(|v| fits[k].level(v, -32.0, 31.0))
+                each(x, |v| fits[k].level(v, -32.0, 31.0))
             } else {
-                x.map(|v| byte(clamp(round_even(v / scale), -32.0, 31.0) + 32.0))
+                each(x, |v| {
+                    byte(clamp(round_even(v / scale), -32.0, 31.0) + 32.0)
+                })
             };
         }
         let (ql, qh) = pack_six_bits(&levels);

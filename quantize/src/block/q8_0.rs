@@ -1,6 +1,6 @@
 //! Q8_0: 32 signed bytes and a half-precision scale.
 
-use super::number::{check_f16, from_f16, inverse, largest_magnitude, round_away, to_f16};
+use super::number::{check_f16, each, from_f16, inverse, largest_magnitude, round_away, to_f16};
 use super::search::Search;
 use super::{Block, Row};
 
@@ -24,7 +24,7 @@ impl BlockQ8_0 {
         let id = inverse(d);
         Self {
             d: to_f16(d),
-            qs: x.map(|v| round_away(v * id)),
+            qs: each(x, |v| round_away(v * id)),
         }
     }
 }

@@ -100,11 +100,36 @@ pub fn scalar(x: &[f32], w: &[f32], trials: &Trials) -> Fit {
     }
 }
 
+/// The level of each lane's value.
+#[inline(always)]
+fn lane_level<I: Isa>(isa: I, n: f32, inverse: I::F, base: I::F, x: I::F) -> I::F {
+    let rounder = isa.splat(ROUNDER);
+    ((inverse * (x - base) + rounder) - rounder)
+        .or_larger(isa.splat(0.0))
+        .or_smaller(isa.splat(n))
+}
+
+/// The error of the levels in `l`.
+#[inline(always)]
+fn lane_error<I: Isa>(
+    isa: I,
+    [x, w, l]: [&[I::F]; 3],
+    absolute: bool,
+    scale: I::F,
+    offset: I::F,
+) -> I::F {
+    let mut sum = isa.splat(0.0);
+    for ((&x, &w), &l) in x.iter().zip(w).zip(l) {
+        let d = (scale * l + offset) - x;
+        sum = sum + w * if absolute { d.abs() } else { d * d };
+    }
+    sum
+}
+
 /// Fits as many groups as there are lanes: scale, minimum, inverse, base.
 #[inline(always)]
 pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F], trials: &Trials) -> [I::F; 4] {
-    let (zero, one) = (isa.splat(0.0), isa.splat(1.0));
-    let (n, rounder) = (isa.splat(trials.n), isa.splat(ROUNDER));
+    let zero = isa.splat(0.0);
     let (mut low, mut high) = (x[0], x[0]);
     let (mut sum_w, mut sum_x) = (zero, zero);
     for (&x, &w) in x.iter().zip(w) {
@@ -117,31 +142,18 @@ pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F], trials: &Trials) -> [I::F; 
     let usable = high.greater(first_offset);
     let mut levels = [zero; super::LONGEST];
     let levels = &mut levels[..x.len()];
-    let level = |inverse: I::F, base: I::F, x: I::F| {
-        ((inverse * (x - base) + rounder) - rounder)
-            .or_larger(zero)
-            .or_smaller(n)
-    };
-    let error = |levels: &[I::F], scale: I::F, offset: I::F| {
-        let mut sum = zero;
-        for ((&x, &w), &l) in x.iter().zip(w).zip(levels) {
-            let d = (scale * l + offset) - x;
-            sum = sum + w * if trials.absolute { d.abs() } else { d * d };
-        }
-        sum
-    };
     let (mut base, mut offset) = (first_offset, first_offset);
-    let mut inverse = n / (high - offset);
-    let mut scale = one / inverse;
+    let mut inverse = isa.splat(trials.n) / (high - offset);
+    let mut scale = isa.splat(1.0) / inverse;
     for (l, &x) in levels.iter_mut().zip(x) {
-        *l = level(inverse, base, x);
+        *l = lane_level(isa, trials.n, inverse, base, x);
     }
-    let mut best = error(levels, scale, offset);
+    let mut best = lane_error(isa, [x, w, levels], trials.absolute, scale, offset);
     for t in 0..=trials.count {
         let (trial, from) = (isa.splat(trials.numerator(t)) / (high - offset), offset);
         let (mut sum_l, mut sum_ll, mut sum_xl) = (zero, zero, zero);
         for ((&x, &w), kept) in x.iter().zip(w).zip(levels.iter_mut()) {
-            let l = level(trial, from, x);
+            let l = lane_level(isa, trials.n, trial, from, x);
             let wl = w * l;
             sum_l = sum_l + wl;
             sum_ll = sum_ll + wl * l;
@@ -154,7 +166,7 @@ pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F], trials: &Trials) -> [I::F; 
         let above = b.greater(zero);
         let a = I::F::choose(above, sum_xl / sum_ll, a);
         let b = I::F::choose(above, zero, b);
-        let err = error(levels, a, b);
+        let err = lane_error(isa, [x, w, levels], trials.absolute, a, b);
         let better = I::F::both(determinant.greater(zero), best.greater(err));
         inverse = I::F::choose(better, trial, inverse);
         base = I::F::choose(better, from, base);

@@ -78,6 +78,29 @@ pub fn scalar(x: &[f32], w: &[f32]) -> f32 {
     scale
 }
 
+/// The table entry nearest to each lane.
+#[inline(always)]
+fn lane_entry<I: Isa>(isa: I, v: I::F) -> I::F {
+    let mut entry = isa.splat(f32::from(TABLE[0]));
+    for i in 0..15 {
+        let reached = v.at_least(isa.splat(MIDDLES[i]));
+        entry = I::F::choose(reached, isa.splat(f32::from(TABLE[i + 1])), entry);
+    }
+    entry
+}
+
+/// The two sums of a trial, for as many groups as there are lanes.
+#[inline(always)]
+fn lane_sums<I: Isa>(isa: I, x: &[I::F], w: &[I::F], inverse: I::F) -> (I::F, I::F) {
+    let (mut a, mut b) = (isa.splat(0.0), isa.splat(0.0));
+    for (&x, &w) in x.iter().zip(w) {
+        let entry = lane_entry(isa, inverse * x);
+        a = a + (w * entry) * x;
+        b = b + (w * entry) * entry;
+    }
+    (a, b)
+}
+
 /// Fits as many groups as there are lanes.
 #[inline(always)]
 pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F]) -> I::F {
@@ -87,26 +110,12 @@ pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F]) -> I::F {
         most = I::F::choose(v.abs().greater(most.abs()), v, most);
     }
     let empty = isa.splat(EPSILON).greater(most.abs());
-    let sums = |inverse: I::F| {
-        let (mut a, mut b) = (zero, zero);
-        for (&x, &w) in x.iter().zip(w) {
-            let v = inverse * x;
-            let mut entry = isa.splat(f32::from(TABLE[0]));
-            for (i, middle) in MIDDLES.into_iter().enumerate() {
-                let reached = v.at_least(isa.splat(middle));
-                entry = I::F::choose(reached, isa.splat(f32::from(TABLE[i + 1])), entry);
-            }
-            a = a + (w * entry) * x;
-            b = b + (w * entry) * entry;
-        }
-        (a, b)
-    };
     let start = most / isa.splat(127.0);
-    let (a, b) = sums(isa.splat(1.0) / start);
+    let (a, b) = lane_sums(isa, x, w, isa.splat(1.0) / start);
     let mut scale = I::F::choose(b.greater(zero), a / b, start);
     let mut best = scale * a;
     for t in -TRIALS..=TRIALS {
-        let (a, b) = sums(isa.splat(f32::from(t) - 127.0) / most);
+        let (a, b) = lane_sums(isa, x, w, isa.splat(f32::from(t) - 127.0) / most);
         let better = I::F::both(b.greater(zero), (a * a).greater(best * b));
         scale = I::F::choose(better, a / b, scale);
         best = I::F::choose(better, (a / b) * a, best);

@@ -54,21 +54,28 @@ pub fn scalar(x: &[f32], w: &[f32], levels: &mut [u8]) -> f32 {
     if sum_b != 0.0 { sum_a / sum_b } else { 0.0 }
 }
 
+#[inline(always)]
+fn lane_level<I: Isa>(isa: I, v: I::F) -> I::F {
+    let rounder = isa.splat(ROUNDER);
+    ((v + rounder) - rounder)
+        .or_larger(isa.splat(-N))
+        .or_smaller(isa.splat(N - 1.0))
+}
+
 /// Fits as many groups as there are lanes and writes their levels, without adding `N`.
 #[inline(always)]
 pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F], levels: &mut [I::F]) -> I::F {
     let zero = isa.splat(0.0);
-    let (low, high, rounder) = (isa.splat(-N), isa.splat(N - 1.0), isa.splat(ROUNDER));
+    let low = isa.splat(-N);
     let mut most = zero;
     for &v in x {
         most = I::F::choose(v.abs().greater(most.abs()), v, most);
     }
     let empty = isa.splat(EPSILON).greater(most.abs());
-    let level = |v: I::F| ((v + rounder) - rounder).or_larger(low).or_smaller(high);
     let inverse = low / most;
     let (mut sum_a, mut sum_b) = (zero, zero);
     for ((&x, &w), out) in x.iter().zip(w).zip(levels.iter_mut()) {
-        let l = level(inverse * x);
+        let l = lane_level(isa, inverse * x);
         sum_a = sum_a + (w * x) * l;
         sum_b = sum_b + (w * l) * l;
         *out = l;
@@ -80,7 +87,7 @@ pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F], levels: &mut [I::F]) -> I::
             let a = sum_a - (w * x) * *l;
             let b = sum_b - (w * *l) * *l;
             let possible = a.greater(zero);
-            let next = level((x * b) / a);
+            let next = lane_level(isa, (x * b) / a);
             let a = a + (w * x) * next;
             let b = b + (w * next) * next;
             let better = ((a * a) * sum_b).greater((sum_a * sum_a) * b);

@@ -134,32 +134,34 @@ impl Search for Scalar {
 pub struct Wide<I: Isa>(pub I);
 
 impl<I: Isa> Wide<I> {
-    /// Calls `search` with the groups side by side, as many at a time as there are lanes:
-    /// `x[i]` holds value i of each group. Lanes without a group hold zeros.
+    /// How often [`Self::side_by_side`] must be called for all groups.
     #[inline(always)]
-    fn side_by_side(self, groups: Groups<'_>, mut search: impl FnMut(usize, &[I::F], &[I::F])) {
-        let mut x = [self.0.splat(0.0); LONGEST];
-        let mut w = x;
+    fn turns(self, groups: Groups<'_>) -> usize {
+        (groups.x.len() / groups.len).div_ceil(I::COUNT)
+    }
+
+    /// Values and weights of the groups of one turn: row i holds value i of each group.
+    /// Lanes without a group hold zeros.
+    #[inline(always)]
+    fn side_by_side(self, groups: Groups<'_>, turn: usize) -> [[I::F; LONGEST]; 2] {
         let values = I::COUNT * groups.len;
-        let pairs = groups.x.chunks(values).zip(groups.w.chunks(values));
-        for (index, (some_x, some_w)) in pairs.enumerate() {
-            self.transpose(some_x, groups.len, &mut x);
-            self.transpose(some_w, groups.len, &mut w);
-            search(index * I::COUNT, &x[..groups.len], &w[..groups.len]);
-        }
+        let range = turn * values..((turn + 1) * values).min(groups.x.len());
+        [groups.x, groups.w].map(|source| self.transpose(&source[range.clone()], groups.len))
     }
 
     #[inline(always)]
-    fn transpose(self, source: &[f32], len: usize, out: &mut [I::F; LONGEST]) {
+    fn transpose(self, source: &[f32], len: usize) -> [I::F; LONGEST] {
         let mut rows = [[0.0; MOST]; LONGEST];
         for (lane, group) in source.chunks_exact(len).enumerate() {
             for (row, &v) in rows.iter_mut().zip(group) {
                 row[lane & (MOST - 1)] = v;
             }
         }
+        let mut out = [self.0.splat(0.0); LONGEST];
         for (out, row) in out[..len].iter_mut().zip(&rows) {
             *out = self.0.load(row);
         }
+        out
     }
 
     #[inline(always)]
@@ -169,23 +171,23 @@ impl<I: Isa> Wide<I> {
         row
     }
 
-    /// Writes one result for each group from `first` on.
+    /// Writes one result for each group of a turn.
     #[inline(always)]
-    fn spread(self, v: I::F, first: usize, out: &mut [f32]) {
+    fn spread(self, v: I::F, turn: usize, out: &mut [f32]) {
         let row = self.unpack(v);
-        for (out, v) in out[first..].iter_mut().zip(&row[..I::COUNT]) {
+        for (out, v) in out[turn * I::COUNT..].iter_mut().zip(&row[..I::COUNT]) {
             *out = *v;
         }
     }
 
-    /// Writes the levels of each group from `first` on, adding `bias`.
+    /// Writes the levels of each group of a turn, adding `bias`.
     #[inline(always)]
-    fn spread_levels(self, levels: &[I::F], bias: f32, first: usize, out: &mut [u8]) {
+    fn spread_levels(self, levels: &[I::F], bias: f32, turn: usize, out: &mut [u8]) {
         let mut rows = [[0.0; MOST]; LONGEST];
         for (row, &level) in rows.iter_mut().zip(levels) {
             self.0.store(level, row);
         }
-        let groups = out.chunks_exact_mut(levels.len()).skip(first);
+        let groups = out.chunks_exact_mut(levels.len()).skip(turn * I::COUNT);
         for (lane, group) in groups.take(I::COUNT).enumerate() {
             for (level, row) in group.iter_mut().zip(&rows) {
                 *level = byte(row[lane] + bias);
@@ -194,9 +196,9 @@ impl<I: Isa> Wide<I> {
     }
 
     #[inline(always)]
-    fn spread_fits(self, fit: [I::F; 4], first: usize, out: &mut [Fit]) {
+    fn spread_fits(self, fit: [I::F; 4], turn: usize, out: &mut [Fit]) {
         let [scale, minimum, inverse, base] = fit.map(|v| self.unpack(v));
-        for (lane, out) in out[first..].iter_mut().take(I::COUNT).enumerate() {
+        for (lane, out) in out[turn * I::COUNT..].iter_mut().take(I::COUNT).enumerate() {
             *out = Fit {
                 scale: scale[lane],
                 minimum: minimum[lane],
@@ -210,43 +212,53 @@ impl<I: Isa> Wide<I> {
 impl<I: Isa> Search for Wide<I> {
     #[inline(always)]
     fn symmetric(self, groups: Groups<'_>, n: f32, fits: &mut [Fit]) {
-        self.side_by_side(groups, |first, x, w| {
-            self.spread_fits(symmetric::lanes(self.0, x, w, n), first, fits);
-        });
+        for turn in 0..self.turns(groups) {
+            let [x, w] = self.side_by_side(groups, turn);
+            let (x, w) = (&x[..groups.len], &w[..groups.len]);
+            self.spread_fits(symmetric::lanes(self.0, x, w, n), turn, fits);
+        }
     }
 
     #[inline(always)]
     fn asymmetric(self, groups: Groups<'_>, trials: &asymmetric::Trials, fits: &mut [Fit]) {
-        self.side_by_side(groups, |first, x, w| {
-            self.spread_fits(asymmetric::lanes(self.0, x, w, trials), first, fits);
-        });
+        for turn in 0..self.turns(groups) {
+            let [x, w] = self.side_by_side(groups, turn);
+            let (x, w) = (&x[..groups.len], &w[..groups.len]);
+            self.spread_fits(asymmetric::lanes(self.0, x, w, trials), turn, fits);
+        }
     }
 
     #[inline(always)]
     fn positive(self, groups: Groups<'_>, n: f32, scales: &mut [f32], levels: &mut [u8]) {
-        self.side_by_side(groups, |first, x, w| {
+        for turn in 0..self.turns(groups) {
+            let [x, w] = self.side_by_side(groups, turn);
+            let (x, w) = (&x[..groups.len], &w[..groups.len]);
             let mut found = [self.0.splat(0.0); LONGEST];
             let found = &mut found[..groups.len];
-            self.spread(positive::lanes(self.0, x, w, n, found), first, scales);
-            self.spread_levels(found, 0.0, first, levels);
-        });
+            self.spread(positive::lanes(self.0, x, w, n, found), turn, scales);
+            self.spread_levels(found, 0.0, turn, levels);
+        }
     }
 
     #[inline(always)]
     fn descent(self, groups: Groups<'_>, scales: &mut [f32], levels: &mut [u8]) {
-        self.side_by_side(groups, |first, x, w| {
+        for turn in 0..self.turns(groups) {
+            let [x, w] = self.side_by_side(groups, turn);
+            let (x, w) = (&x[..groups.len], &w[..groups.len]);
             let mut found = [self.0.splat(0.0); LONGEST];
             let found = &mut found[..groups.len];
-            self.spread(descent::lanes(self.0, x, w, found), first, scales);
-            self.spread_levels(found, descent::N, first, levels);
-        });
+            self.spread(descent::lanes(self.0, x, w, found), turn, scales);
+            self.spread_levels(found, descent::N, turn, levels);
+        }
     }
 
     #[inline(always)]
     fn codebook(self, groups: Groups<'_>, scales: &mut [f32]) {
-        self.side_by_side(groups, |first, x, w| {
-            self.spread(codebook::lanes(self.0, x, w), first, scales);
-        });
+        for turn in 0..self.turns(groups) {
+            let [x, w] = self.side_by_side(groups, turn);
+            let (x, w) = (&x[..groups.len], &w[..groups.len]);
+            self.spread(codebook::lanes(self.0, x, w), turn, scales);
+        }
     }
 
     #[inline(always)]

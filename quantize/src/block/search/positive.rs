@@ -67,42 +67,49 @@ pub fn scalar(x: &[f32], w: &[f32], n: f32, levels: &mut [u8]) -> f32 {
     if sum_b != 0.0 { sum_a / sum_b } else { 0.0 }
 }
 
+#[inline(always)]
+fn lane_level<I: Isa>(isa: I, n: f32, v: I::F) -> I::F {
+    let rounder = isa.splat(ROUNDER);
+    ((v + rounder) - rounder)
+        .or_larger(isa.splat(0.0))
+        .or_smaller(isa.splat(n))
+}
+
+#[inline(always)]
+fn lane_error<I: Isa>(isa: I, x: &[I::F], w: &[I::F], n: f32, inverse: I::F) -> I::F {
+    let scale = isa.splat(1.0) / inverse;
+    let mut sum = isa.splat(0.0);
+    for (&x, &w) in x.iter().zip(w) {
+        let d = x - scale * lane_level(isa, n, inverse * x);
+        sum = sum + (w * d) * d;
+    }
+    sum
+}
+
 /// Fits as many groups as there are lanes and writes their levels.
 #[inline(always)]
 pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F], n: f32, levels: &mut [I::F]) -> I::F {
-    let (zero, one) = (isa.splat(0.0), isa.splat(1.0));
-    let (most_level, rounder) = (isa.splat(n), isa.splat(ROUNDER));
+    let zero = isa.splat(0.0);
     let mut most = zero;
     for &v in x {
         most = v.or_larger(most);
     }
     let empty = isa.splat(EPSILON).greater(most);
-    let level = |v: I::F| {
-        ((v + rounder) - rounder)
-            .or_larger(zero)
-            .or_smaller(most_level)
-    };
-    let error = |inverse: I::F| {
-        let scale = one / inverse;
-        let mut sum = zero;
-        for (&x, &w) in x.iter().zip(w) {
-            let d = x - scale * level(inverse * x);
-            sum = sum + (w * d) * d;
-        }
-        sum
-    };
     let mut inverse = isa.splat(n) / most;
-    let mut best = error(inverse);
-    for t in (-4..=4).filter(|&t| t != 0) {
-        let trial = isa.splat(0.1 * t as f32 + n) / most;
-        let err = error(trial);
+    let mut best = lane_error(isa, x, w, n, inverse);
+    for t in -4..=4i8 {
+        if t == 0 {
+            continue;
+        }
+        let trial = isa.splat(0.1 * f32::from(t) + n) / most;
+        let err = lane_error(isa, x, w, n, trial);
         let better = best.greater(err);
         inverse = I::F::choose(better, trial, inverse);
         best = I::F::choose(better, err, best);
     }
     let (mut sum_a, mut sum_b) = (zero, zero);
     for ((&x, &w), out) in x.iter().zip(w).zip(levels.iter_mut()) {
-        let l = level(inverse * x);
+        let l = lane_level(isa, n, inverse * x);
         sum_a = sum_a + (w * x) * l;
         sum_b = sum_b + (w * l) * l;
         *out = l;
@@ -114,7 +121,7 @@ pub fn lanes<I: Isa>(isa: I, x: &[I::F], w: &[I::F], n: f32, levels: &mut [I::F]
             let a = sum_a - (w * x) * *l;
             let b = sum_b - (w * *l) * *l;
             let possible = I::F::both(a.greater(zero), b.greater(zero));
-            let next = level((x * b) / a);
+            let next = lane_level(isa, n, (x * b) / a);
             let a = a + (w * x) * next;
             let b = b + (w * next) * next;
             let better = ((a * a) * sum_b).greater((sum_a * sum_a) * b);
