@@ -3,7 +3,10 @@
 //! This is the leaf crate: nothing here knows about tokens, threads of a forward pass, or a terminal.
 
 pub mod block;
+pub mod check;
 pub mod dtype;
 pub mod gguf;
 pub mod imatrix;
+mod parallel;
 pub mod recipe;
+pub mod requantize;

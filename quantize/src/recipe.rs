@@ -165,7 +165,7 @@ impl Model {
 }
 
 /// The layer and the rest of a name of the form `blk.LAYER.REST`.
-pub(crate) fn layer_of(name: &str) -> Option<(u64, &str)> {
+pub fn layer_of(name: &str) -> Option<(u64, &str)> {
     let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
     Some((layer.parse::<u32>().ok()?.into(), rest))
 }

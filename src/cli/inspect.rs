@@ -1,31 +1,121 @@
 //! `fourfold inspect`: what is in a model file.
 
+mod json;
+mod summary;
+
 use std::io::Write;
 use std::path::PathBuf;
 
-use fourfold_quantize::gguf::{Gguf, OLLAMA_ADVICE};
+use fourfold_quantize::check::{BadTensor, check};
+use fourfold_quantize::gguf::Gguf;
 
-use super::terminal;
+use self::summary::Summary;
+use super::progress::Progress;
+use super::terminal::Style;
+use super::{interrupt, terminal};
 
 /// Show what a GGUF file holds
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  fourfold inspect gpt-oss-20b-mxfp4.gguf
+  fourfold inspect gpt-oss-120b-mxfp4-00001-of-00003.gguf --tensors
+  fourfold inspect model.gguf --check
+  fourfold inspect model.gguf --json | jq .summary")]
 pub struct Args {
     /// The file; of a split model, the first part
     file: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Everything, metadata included, as JSON
+    #[arg(long, conflicts_with = "tensors")]
+    json: bool,
+    /// Look at every block for values that no model should hold, and fail if there are any
+    #[arg(long)]
+    check: bool,
 }
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let gguf = Gguf::open_any(&args.file)?;
+    let bad = match args.check {
+        true => Some(run_check(&gguf)?),
+        false => None,
+    };
+    let summary = Summary::of(&gguf);
     let mut out = terminal::stdout();
-    let architecture = gguf.architecture().unwrap_or("none given");
-    writeln!(out, "architecture  {}", terminal::plain(architecture))?;
-    if gguf.is_ollama() {
-        writeln!(out, "note          {OLLAMA_ADVICE}.")?;
+    if args.json {
+        json::write(&gguf, &summary, bad.as_deref(), &mut out)?;
+    } else {
+        summary.write(&mut out)?;
+        if args.tensors {
+            list_tensors(&gguf, &mut out)?;
+        }
+        if let Some(bad) = &bad {
+            report(bad, gguf.tensor_count(), &mut out)?;
+        }
     }
-    let bytes: u64 = gguf.parts().map(|part| part.1).sum();
-    writeln!(out, "size          {}", terminal::bytes(bytes))?;
-    writeln!(out, "tensors       {}", gguf.tensor_count())?;
     out.flush()?;
+    let bad = bad.map_or(0, |bad| bad.len());
+    anyhow::ensure!(
+        bad == 0,
+        "{:?}: {bad} of {} tensors have bad blocks; the file is damaged, fetch or convert it again",
+        args.file,
+        gguf.tensor_count()
+    );
+    Ok(())
+}
+
+fn run_check(gguf: &Gguf) -> anyhow::Result<Vec<BadTensor>> {
+    interrupt::install()?;
+    let bytes = gguf.infos().map(|info| info.bytes.len() as u64).sum();
+    let progress = Progress::bytes("Checking", bytes);
+    let add = |bytes| progress.add(bytes);
+    check(gguf, super::threads(), &add, &interrupt::requested)
+        .map_err(|_| interrupt::Interrupted.into())
+}
+
+fn report(bad: &[BadTensor], tensors: usize, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(out)?;
+    for BadTensor {
+        tensor,
+        block,
+        problem,
+    } in bad
+    {
+        let line = format!("{}: block {block}: {problem}", terminal::plain(tensor));
+        writeln!(out, "{}", terminal::paint(Style::Red, &line))?;
+    }
+    if bad.is_empty() {
+        writeln!(out, "every block of {tensors} tensors is fine")?;
+    }
+    Ok(())
+}
+
+fn list_tensors(gguf: &Gguf, out: &mut impl Write) -> std::io::Result<()> {
+    let name = |name| terminal::plain(name).into_owned();
+    let widest = gguf.infos().map(|info| name(info.name).chars().count());
+    let width = widest.max().unwrap_or(0).max(6);
+    let heading = format!(
+        "\n{:<width$}  {:<8} {:<22} {:>13} {:>15}",
+        "tensor", "type", "shape (row first)", "bytes", "at"
+    );
+    writeln!(out, "{}", terminal::paint(Style::Bold, &heading))?;
+    let is_split = gguf.parts().len() > 1;
+    for info in gguf.infos() {
+        write!(
+            out,
+            "{:<width$}  {:<8} {:<22} {:>13} {:>15}",
+            name(info.name),
+            info.tensor_type.name,
+            format!("{:?}", info.dims),
+            terminal::grouped(info.bytes.len() as u64),
+            terminal::grouped(info.offset),
+        )?;
+        match is_split {
+            true => writeln!(out, "  part {}", info.part + 1)?,
+            false => writeln!(out)?,
+        }
+    }
     Ok(())
 }

@@ -86,6 +86,22 @@ pub fn bytes(bytes: u64) -> String {
     scaled(bytes, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
+/// Reads a number of bytes: `500M`, `48G`, `1500000`.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim().trim_end_matches(['B', 'b']);
+    let (number, factor) = match text.chars().last() {
+        Some('k' | 'K') => (&text[..text.len() - 1], 1e3),
+        Some('m' | 'M') => (&text[..text.len() - 1], 1e6),
+        Some('g' | 'G') => (&text[..text.len() - 1], 1e9),
+        Some('t' | 'T') => (&text[..text.len() - 1], 1e12),
+        _ => (text, 1.0),
+    };
+    match number.trim().parse::<f64>() {
+        Ok(number) if number * factor >= 1.0 && number.is_finite() => Ok((number * factor) as u64),
+        _ => Err("a size looks like 48G, 500M or 1500000".to_owned()),
+    }
+}
+
 /// A count of something large: `20.91 B` for 20.91 billion.
 pub fn count(count: u64) -> String {
     scaled(count, &["", "k", "M", "B", "T", "P", "E"])
@@ -136,6 +152,16 @@ mod tests {
         assert_eq!(count(64), "64");
         assert_eq!(grouped(12_109_566_560), "12,109,566,560");
         assert_eq!(grouped(7), "7");
+    }
+
+    #[test]
+    fn sizes_are_read_in_steps_of_1000() {
+        assert_eq!(parse_bytes("48G"), Ok(48_000_000_000));
+        assert_eq!(parse_bytes("1.5 kB"), Ok(1500));
+        assert_eq!(parse_bytes("77"), Ok(77));
+        for wrong in ["", "G", "-1G", "0", "nan", "1e400", "4 gigs"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
