@@ -1,4 +1,6 @@
 //! fourfold runs OpenAI's open-weight models on the machine a person already owns.
 
+pub mod kernels;
 pub mod sample;
+pub mod threads;
 pub mod tokenizer;

@@ -1,0 +1,79 @@
+//! What this machine can do at most, measured: reading memory in order, and multiplying bytes without doing anything else.
+
+use super::Kernels;
+use super::isa::{Isa, Task};
+use crate::threads::Pool;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
+
+/// Reads `bytes` once, each worker a contiguous part, and returns GB/s. What is not in memory yet is read from the disk.
+pub fn read(kernels: &Kernels, pool: &Pool, bytes: &[u8]) -> f64 {
+    let start = Instant::now();
+    let kept = AtomicI32::new(0);
+    pool.run(|worker| {
+        let share = pool.share(worker, bytes.len(), 4096);
+        kept.fetch_add(kernels.call(Read(&bytes[share])), Ordering::Relaxed);
+    });
+    std::hint::black_box(kept.into_inner());
+    bytes.len() as f64 / start.elapsed().as_secs_f64() / 1e9
+}
+
+struct Read<'a>(&'a [u8]);
+impl Task for Read<'_> {
+    type Out = i32;
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> i32 {
+        let mut sums = [isa.splat_int(0); 4];
+        for run in self.0.chunks_exact(16 * I::LANES) {
+            for (index, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: four vectors make up the run.
+                let vector = unsafe { isa.load_ints(run.as_ptr().add(index * 4 * I::LANES)) };
+                *sum = isa.add_ints(*sum, vector);
+            }
+        }
+        isa.sum_ints(isa.add_ints(
+            isa.add_ints(sums[0], sums[1]),
+            isa.add_ints(sums[2], sums[3]),
+        ))
+    }
+}
+
+/// Multiplies bytes that stay in the first-level cache for about `seconds` on all workers, and returns GMAC/s: billions of products, each added up.
+pub fn multiply(kernels: &Kernels, pool: &Pool, seconds: f64) -> f64 {
+    let start = Instant::now();
+    let products: std::sync::atomic::AtomicU64 = 0.into();
+    pool.run(|_| {
+        let mut mine = 0;
+        while start.elapsed().as_secs_f64() < seconds {
+            mine += kernels.call(Multiply(2000));
+        }
+        products.fetch_add(mine, Ordering::Relaxed);
+    });
+    products.into_inner() as f64 / start.elapsed().as_secs_f64() / 1e9
+}
+
+struct Multiply(u64);
+impl Task for Multiply {
+    type Out = u64;
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> u64 {
+        #[repr(align(64))]
+        struct Bytes<T>([T; 256]);
+        let weights = Bytes([3u8; 256]);
+        let inputs = Bytes([5i8; 256]);
+        // With one token and many rows almost nothing but products is left.
+        let mut sums = [[isa.splat_int(0); 1]; 12];
+        for _ in 0..self.0 {
+            let weights = std::hint::black_box(&weights).0.as_ptr();
+            let inputs = std::hint::black_box(&inputs).0.as_ptr();
+            // SAFETY: 16 vectors of lanes and 16 bytes are there.
+            unsafe { isa.dot16(&mut sums, [weights; 12], [inputs], 31) };
+        }
+        let mut sum = isa.splat_int(0);
+        for [one] in sums {
+            sum = isa.add_ints(sum, one);
+        }
+        std::hint::black_box(isa.sum_ints(sum));
+        self.0 * 12 * 16 * I::LANES as u64
+    }
+}

@@ -1,0 +1,164 @@
+//! What a kernel may ask of an instruction set: some thirty operations on vectors of 8 or 16 lanes.
+//!
+//! A value that implements [`Isa`] is a proof: it exists only if this CPU has the instructions, so its methods may use them.
+//! Generic code takes such a value, is marked `#[inline(always)]`, and becomes machine code inside [`Isa::call`], the one function of each
+//! instruction set that carries `#[target_feature]`. Intrinsics live in this folder and nowhere else.
+
+#[cfg(target_arch = "x86_64")]
+pub mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub mod avx512;
+#[cfg(target_arch = "x86_64")]
+pub mod avxvnni;
+pub mod scalar;
+
+/// Work that is generic over the instruction set. `run` must be `#[inline(always)]`.
+pub trait Task {
+    /// What the work returns.
+    type Out;
+    /// Does the work with the instructions of `isa`.
+    fn run<I: Isa>(self, isa: I) -> Self::Out;
+}
+
+/// The operations of one instruction set; see the module's description.
+///
+/// Everything but [`Isa::sum`] and [`Isa::sum_ints`] (whose order depends on the lanes) gives the same bits on every instruction set.
+pub trait Isa: Copy + Send + Sync + 'static {
+    /// The name that `FOURFOLD_ISA` takes and reports print.
+    const NAME: &'static str;
+    /// 32-bit lanes of a vector: 8 or 16.
+    const LANES: usize;
+    /// Vector registers, which bounds the tile of the matrix product.
+    const REGISTERS: usize;
+    /// Whether [`Isa::dot16`] wants weights of eight bits as signed bytes (there is no exact u8 x i8 product) or moved up by 128.
+    const SIGNED_WIDE: bool;
+
+    /// A vector of `f32`.
+    type Floats: Copy;
+    /// A vector of `i32`, or of four times as many bytes.
+    type Ints: Copy;
+
+    /// Runs `task` as a function of its own, compiled for this instruction set.
+    fn call<T: Task>(self, task: T) -> T::Out;
+
+    /// The same number in every lane.
+    fn splat(self, value: f32) -> Self::Floats;
+    /// Reads one vector.
+    /// # Safety
+    /// `LANES` floats are readable at `from`.
+    unsafe fn load(self, from: *const f32) -> Self::Floats;
+    /// Writes one vector.
+    /// # Safety
+    /// `LANES` floats are writable at `to`.
+    unsafe fn store(self, to: *mut f32, value: Self::Floats);
+    /// Reads one vector of IEEE binary16 numbers.
+    /// # Safety
+    /// `LANES` 16-bit numbers are readable at `from`.
+    unsafe fn load_f16(self, from: *const u16) -> Self::Floats;
+    /// Writes one vector as IEEE binary16 numbers, rounded to nearest, ties to even.
+    /// # Safety
+    /// `LANES` 16-bit numbers are writable at `to`.
+    unsafe fn store_f16(self, to: *mut u16, value: Self::Floats);
+    /// Reads one vector of bfloat16 numbers.
+    /// # Safety
+    /// `LANES` 16-bit numbers are readable at `from`.
+    unsafe fn load_bf16(self, from: *const u16) -> Self::Floats;
+    /// a + b
+    fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// a - b
+    fn sub(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// a · b
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// a / b
+    fn div(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// a · b + c, rounded once.
+    fn fma(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// The larger one; `b` where either is NaN.
+    fn max(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The smaller one; `b` where either is NaN.
+    fn min(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// The sum of all lanes.
+    fn sum(self, a: Self::Floats) -> f32;
+    /// The largest lane.
+    fn largest(self, a: Self::Floats) -> f32;
+
+    /// The same integer in every lane.
+    fn splat_int(self, value: i32) -> Self::Ints;
+    /// Reads one vector.
+    /// # Safety
+    /// `4 * LANES` bytes are readable at `from`.
+    unsafe fn load_ints(self, from: *const u8) -> Self::Ints;
+    /// Writes one vector.
+    /// # Safety
+    /// `4 * LANES` bytes are writable at `to`.
+    unsafe fn store_ints(self, to: *mut u8, value: Self::Ints);
+    /// Writes the lanes as bytes, saturated.
+    /// # Safety
+    /// `LANES` bytes are writable at `to`.
+    unsafe fn store_as_bytes(self, to: *mut i8, value: Self::Ints);
+    /// The bits of integers read as floats.
+    fn as_floats(self, a: Self::Ints) -> Self::Floats;
+    /// The bits of floats read as integers.
+    fn as_ints(self, a: Self::Floats) -> Self::Ints;
+    /// Rounded to the nearest integer, ties to even; `i32::MIN` for what does not fit.
+    fn nearest(self, a: Self::Floats) -> Self::Ints;
+    /// The low 16 bits of each lane are an IEEE binary16 number.
+    fn from_f16(self, a: Self::Ints) -> Self::Floats;
+    /// a + b, wrapping.
+    fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// The larger one, signed.
+    fn max_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// Bits set in both.
+    fn and(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// Bits set in either.
+    fn or(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// Lanes shifted up by `count` < 32 bits.
+    fn shift_left(self, a: Self::Ints, count: u32) -> Self::Ints;
+    /// Lanes shifted down by `count` < 32 bits, zeros entering.
+    fn shift_right(self, a: Self::Ints, count: u32) -> Self::Ints;
+    /// The sum of all lanes, wrapping.
+    fn sum_ints(self, a: Self::Ints) -> i32;
+    /// The largest lane, signed.
+    fn largest_int(self, a: Self::Ints) -> i32;
+
+    /// Sixteen bytes of each of `LANES` rows, turned: lane `r` of vector `j` holds bytes `4j..4j+4` of row `r`.
+    /// # Safety
+    /// Sixteen bytes are readable at `rows + r * stride` for every lane `r`.
+    unsafe fn columns(self, rows: *const u8, stride: usize) -> [Self::Ints; 4];
+    /// Sixteen bytes as a table for the lookups.
+    fn table(self, entries: &[i8; 16]) -> Self::Ints;
+    /// The table's entry for the low four bits of each byte.
+    fn look_up_low(self, table: Self::Ints, index: Self::Ints) -> Self::Ints;
+    /// The table's entry for the high four bits of each byte.
+    fn look_up_high(self, table: Self::Ints, index: Self::Ints) -> Self::Ints;
+    /// Bytewise a + b, wrapping.
+    fn add_bytes(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// Byte `i` of a lane is 1 if bit `first + i` of the lane is set, else 0. `first` <= 28.
+    fn spread_bits(self, a: Self::Ints, first: u32) -> Self::Ints;
+
+    /// Sixteen columns of a tile of `G` vectors of rows and `T` tokens: adds to each `sums[g][t]` the products of the unsigned bytes at
+    /// `weights[g]` (four vectors, four columns of each row apiece) with the sixteen signed bytes at `inputs[t]`.
+    /// No weight is larger than `largest`; with [`Isa::SIGNED_WIDE`] and `largest` 255 they are signed.
+    /// # Safety
+    /// `16 * LANES` bytes are readable at each of `weights`, 16 bytes at each of `inputs`.
+    unsafe fn dot16<const G: usize, const T: usize>(
+        self,
+        sums: &mut [[Self::Ints; T]; G],
+        weights: [*const u8; G],
+        inputs: [*const i8; T],
+        largest: u32,
+    );
+}
+
+/// Asks for the cache line at `address`; any address is fine.
+#[inline(always)]
+pub fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, and SSE belongs to every x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

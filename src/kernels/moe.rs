@@ -1,0 +1,331 @@
+//! The experts' feed-forward: gate and up, the gated unit and its quantization in one region, down and the weighted sum in a second.
+//!
+//! Tokens are sorted by expert, so an expert's weights are read once for all tokens routed to it, be it one (decoding) or hundreds.
+
+use super::activations::{Activations, Writer};
+use super::isa::{Isa, Task};
+use super::matmul::{Input, PanelRows, SharedOut, panel_start};
+use super::panel::{BATCH, ROWS, Results, Tokens};
+use super::{Kernels, Matrix, is_float, math};
+use crate::threads::Pool;
+
+/// The experts of one layer.
+#[derive(Clone, Copy)]
+pub struct Experts<'a> {
+    /// (n_experts * ff, columns)
+    pub gate: Matrix<'a>,
+    /// (n_experts * ff, columns)
+    pub up: Matrix<'a>,
+    /// (n_experts * columns, ff)
+    pub down: Matrix<'a>,
+    /// (n_experts * ff)
+    pub gate_bias: &'a [f32],
+    /// (n_experts * ff)
+    pub up_bias: &'a [f32],
+    /// (n_experts * columns)
+    pub down_bias: &'a [f32],
+    /// Number of experts.
+    pub n_experts: usize,
+    /// Width of an expert's hidden layer.
+    pub ff: usize,
+    /// Width of its input and output.
+    pub columns: usize,
+    /// Where the gate, from above, and up, on both sides, are clamped.
+    pub swiglu_limit: f32,
+}
+
+/// Buffers of [`Kernels::experts`], to be used again and again.
+#[derive(Default)]
+pub struct Scratch {
+    /// For each expert, where its routes start in the two lists below.
+    starts: Vec<usize>,
+    /// Tokens in order of their experts.
+    tokens: Vec<u32>,
+    /// Their weights.
+    weights: Vec<f32>,
+    hidden: Activations,
+}
+
+impl Scratch {
+    /// Empty buffers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sorts the routes by expert, counting; within an expert tokens stay in order.
+    fn sort(&mut self, routes: &[(usize, f32)], used: usize, n_experts: usize) {
+        self.starts.clear();
+        self.starts.resize(n_experts + 1, 0);
+        for &(expert, _) in routes {
+            assert!(expert < n_experts, "a route to an expert that exists");
+            self.starts[expert + 1] += 1;
+        }
+        for expert in 0..n_experts {
+            self.starts[expert + 1] += self.starts[expert];
+        }
+        let mut next = self.starts.clone();
+        self.tokens.resize(routes.len(), 0);
+        self.weights.resize(routes.len(), 0.0);
+        for (index, &(expert, weight)) in routes.iter().enumerate() {
+            let at = next[expert];
+            next[expert] += 1;
+            self.tokens[at] = (index / used) as u32;
+            self.weights[at] = weight;
+        }
+    }
+}
+
+impl Kernels {
+    /// Adds to `out[token]`, for each of its `used` routes, the expert's output times the route's weight, experts in ascending order.
+    ///
+    /// Panics if a shape does not fit: shapes are checked when a model is loaded.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "each is one word of the sentence above"
+    )]
+    pub fn experts(
+        &self,
+        pool: &Pool,
+        experts: &Experts,
+        input: &Activations,
+        routes: &[(usize, f32)],
+        used: usize,
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) {
+        let Experts {
+            n_experts,
+            ff,
+            columns,
+            ..
+        } = *experts;
+        let shape = |matrix: &Matrix, rows: usize, columns: usize| {
+            assert_eq!(
+                (matrix.rows, matrix.columns),
+                (n_experts * rows, columns),
+                "experts' shape"
+            );
+        };
+        shape(&experts.gate, ff, columns);
+        shape(&experts.up, ff, columns);
+        shape(&experts.down, columns, ff);
+        assert_eq!(experts.gate_bias.len(), n_experts * ff, "gate's biases");
+        assert_eq!(experts.up_bias.len(), n_experts * ff, "up's biases");
+        assert_eq!(
+            experts.down_bias.len(),
+            n_experts * columns,
+            "down's biases"
+        );
+        assert_eq!(input.columns(), columns, "columns of the input");
+        assert_eq!(routes.len(), input.tokens() * used, "routes of each token");
+        assert_eq!(out.len(), input.tokens() * columns, "values of the output");
+
+        scratch.sort(routes, used, n_experts);
+        scratch
+            .hidden
+            .keep_values(self.exact || is_float(experts.down.dtype));
+        scratch.hidden.resize(routes.len(), ff);
+        let hidden = scratch.hidden.writer();
+        let Scratch {
+            starts,
+            tokens,
+            weights,
+            hidden: hidden_input,
+        } = &*scratch;
+        let input = Input {
+            activations: input,
+            exact: self.exact,
+        };
+        let panels = ff.div_ceil(ROWS);
+        let work: usize = starts
+            .windows(2)
+            .map(|run| panels * cost(run[1] - run[0]))
+            .sum();
+        pool.run(|worker| {
+            let threads = pool.threads();
+            self.call(GateUp {
+                experts,
+                input,
+                starts,
+                tokens,
+                hidden,
+                from: work * worker / threads,
+                to: work * (worker + 1) / threads,
+            });
+        });
+        let input = Input {
+            activations: hidden_input,
+            exact: self.exact,
+        };
+        let out = SharedOut {
+            start: out.as_mut_ptr(),
+            rows: columns,
+        };
+        pool.run(|worker| {
+            self.call(Down {
+                experts,
+                input,
+                starts,
+                tokens,
+                weights,
+                out,
+                panels: pool.share(worker, columns.div_ceil(ROWS), 1),
+            });
+        });
+    }
+}
+
+/// What a panel costs, in products with a token: unpacking it is worth about four.
+fn cost(tokens: usize) -> usize {
+    if tokens == 0 { 0 } else { 4 + tokens }
+}
+
+/// Expert by expert, panel by panel; a worker takes the panels whose start, in cost, is in its range.
+struct GateUp<'a> {
+    experts: &'a Experts<'a>,
+    input: Input<'a>,
+    starts: &'a [usize],
+    tokens: &'a [u32],
+    hidden: Writer,
+    from: usize,
+    to: usize,
+}
+
+impl Task for GateUp<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Experts {
+            ff,
+            n_experts,
+            swiglu_limit,
+            ..
+        } = *self.experts;
+        let panels = ff.div_ceil(ROWS);
+        let mut gates = Results([[0.0; ROWS]; BATCH]);
+        let mut ups = Results([[0.0; ROWS]; BATCH]);
+        let mut before = 0;
+        for expert in 0..n_experts {
+            let (start, end) = (self.starts[expert], self.starts[expert + 1]);
+            let cost = cost(end - start);
+            if cost == 0 {
+                continue;
+            }
+            let first = |at: usize| at.saturating_sub(before).div_ceil(cost).min(panels);
+            let range = first(self.from)..first(self.to);
+            before += panels * cost;
+            let gate = self.experts.gate.slice(expert * ff, ff);
+            let up = self.experts.up.slice(expert * ff, ff);
+            for batch in (start..end).step_by(BATCH) {
+                let tokens = &self.tokens[batch..end.min(batch + BATCH)];
+                let (count, listed) = (tokens.len(), Tokens::Listed(tokens));
+                for panel in range.clone() {
+                    let rows = PanelRows::new(&gate, panel, Some(panel_start(&up, panel)));
+                    self.input.multiply(isa, &rows, listed, count, &mut gates);
+                    let next = (panel + 1 < range.end).then(|| panel_start(&gate, panel + 1));
+                    let rows = PanelRows::new(&up, panel, next);
+                    self.input.multiply(isa, &rows, listed, count, &mut ups);
+                    let at = expert * ff + panel * ROWS;
+                    for token in 0..count {
+                        let hidden = self.activate(
+                            isa,
+                            &gates.0[token],
+                            &ups.0[token],
+                            at,
+                            rows.rows,
+                            swiglu_limit,
+                        );
+                        // SAFETY: `hidden` has room for every route, and a route's panel has one worker.
+                        unsafe {
+                            self.hidden
+                                .set(isa, batch + token, panel, &hidden[..rows.rows])
+                        };
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl GateUp<'_> {
+    /// Biases and the gated unit for one panel of one token; `at` is the panel's first row among all experts'.
+    #[inline(always)]
+    fn activate<I: Isa>(
+        &self,
+        isa: I,
+        gate: &[f32; ROWS],
+        up: &[f32; ROWS],
+        at: usize,
+        rows: usize,
+        limit: f32,
+    ) -> [f32; ROWS] {
+        let mut biases = [[0.0; ROWS]; 2];
+        biases[0][..rows].copy_from_slice(&self.experts.gate_bias[at..at + rows]);
+        biases[1][..rows].copy_from_slice(&self.experts.up_bias[at..at + rows]);
+        let mut hidden = [0.0; ROWS];
+        for lane in (0..ROWS).step_by(I::LANES) {
+            // SAFETY: all arrays hold 32 values.
+            unsafe {
+                let gate = isa.add(
+                    isa.load(gate.as_ptr().add(lane)),
+                    isa.load(biases[0].as_ptr().add(lane)),
+                );
+                let up = isa.add(
+                    isa.load(up.as_ptr().add(lane)),
+                    isa.load(biases[1].as_ptr().add(lane)),
+                );
+                isa.store(
+                    hidden.as_mut_ptr().add(lane),
+                    math::swiglu(isa, gate, up, limit),
+                );
+            }
+        }
+        hidden
+    }
+}
+
+/// A worker owns rows of the output and adds all experts to them.
+struct Down<'a> {
+    experts: &'a Experts<'a>,
+    input: Input<'a>,
+    starts: &'a [usize],
+    tokens: &'a [u32],
+    weights: &'a [f32],
+    out: SharedOut,
+    panels: std::ops::Range<usize>,
+}
+
+impl Task for Down<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Experts {
+            columns, n_experts, ..
+        } = *self.experts;
+        let mut results = Results([[0.0; ROWS]; BATCH]);
+        for expert in 0..n_experts {
+            let (start, end) = (self.starts[expert], self.starts[expert + 1]);
+            let down = self.experts.down.slice(expert * columns, columns);
+            for batch in (start..end).step_by(BATCH) {
+                let count = BATCH.min(end - batch);
+                for panel in self.panels.clone() {
+                    let next = (panel + 1 < self.panels.end).then(|| panel_start(&down, panel + 1));
+                    let rows = PanelRows::new(&down, panel, next);
+                    self.input
+                        .multiply(isa, &rows, Tokens::From(batch), count, &mut results);
+                    let bias =
+                        &self.experts.down_bias[expert * columns + panel * ROWS..][..rows.rows];
+                    for (index, results) in results.0[..count].iter().enumerate() {
+                        let (token, weight) =
+                            (self.tokens[batch + index], self.weights[batch + index]);
+                        // SAFETY: `experts` checked the size of `out`; rows have one worker.
+                        let out = unsafe { self.out.row(token as usize, panel * ROWS, rows.rows) };
+                        for ((out, result), bias) in out.iter_mut().zip(results).zip(bias) {
+                            *out = weight.mul_add(result + bias, *out);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

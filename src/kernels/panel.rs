@@ -1,0 +1,404 @@
+//! The one matrix product behind everything: 32 rows of quantized weights times any number of tokens.
+//!
+//! Sixteen steps of 32 columns at a time are unpacked into a *chunk* that stays in the first-level cache, straight from the file's
+//! blocks; then each tile of tokens is multiplied with it. Lanes are rows, so a result is one lane's sum in one fixed order:
+//! for each step (or half step, where a type has two scales)
+//!
+//! ```text
+//! dot    = exact integer sum of weight * input
+//! result = fma(round(dot * scale of the row), scale of the input, result)
+//! result = fma(minimum of the row, input scale * sum of the inputs, result)        where the type has minima
+//! ```
+//!
+//! The bits do not depend on the number of tokens, threads or lanes: decoding, prefill and verification of guesses agree exactly.
+//!
+//! Two arithmetic instructions per eight products of bytes is what this costs beside them, which matters where additions, conversions and
+//! byte products share two ports (Intel since Ice Lake server). The integer sum starts from `MAGIC_BITS - offset * sum of inputs`, a load; read as a
+//! float the finished sum is then `MAGIC + dot`, exactly, and one fma with `-MAGIC * scale` gives `dot * scale`, rounded once, without a conversion.
+
+use super::activations::Record;
+use super::isa::{Isa, Task, prefetch};
+use super::weight::{Class, Codes, STEP, Visitor, Weight};
+use fourfold_quantize::dtype::DType;
+
+/// Rows of a panel: also the columns of a step, so that a panel's results are one record of the next product's input.
+pub const ROWS: usize = 32;
+
+/// Tokens whose results are held while a panel's chunks pass by: 32 KiB.
+pub const BATCH: usize = 256;
+
+/// Steps of a chunk: 16 KiB of bytes, and scales; a multiple of the eight steps of a block of 256.
+const CHUNK: usize = 16;
+
+/// 1.5 * 2^23: a float whose last bit is worth one, in the middle of the range where that is so.
+pub const MAGIC: f32 = 12582912.0;
+/// Its bits. Adding an integer below 2^22 in magnitude adds its value.
+pub const MAGIC_BITS: i32 = MAGIC.to_bits() as i32;
+
+/// Results of one panel: 32 rows for each token.
+#[repr(C, align(64))]
+pub struct Results(pub [[f32; ROWS]; BATCH]);
+
+/// 32 rows of a matrix.
+#[derive(Clone, Copy)]
+pub struct Panel {
+    /// The first row.
+    pub rows: *const u8,
+    /// Bytes from row to row.
+    pub stride: usize,
+    /// Their type.
+    pub dtype: DType,
+    /// Steps in a row.
+    pub steps: usize,
+    /// Where the panel starts that this worker computes next; it is fetched meanwhile.
+    pub next: *const u8,
+}
+
+/// Tokens in some order.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The records of token 0.
+    pub records: *const Record,
+    /// Records from token to token.
+    pub stride: usize,
+    /// Which tokens.
+    pub tokens: Tokens<'a>,
+}
+
+/// A choice of tokens.
+#[derive(Clone, Copy)]
+pub enum Tokens<'a> {
+    /// Consecutive ones from this one on.
+    From(usize),
+    /// These.
+    Listed(&'a [u32]),
+}
+
+impl Inputs<'_> {
+    #[inline(always)]
+    fn token(&self, index: usize) -> *const Record {
+        self.records
+            .wrapping_add(self.tokens.at(index) * self.stride)
+    }
+}
+
+impl Tokens<'_> {
+    /// The `index`-th token of the choice.
+    #[inline(always)]
+    pub fn at(&self, index: usize) -> usize {
+        match self {
+            Tokens::From(first) => first + index,
+            Tokens::Listed(list) => list[index] as usize,
+        }
+    }
+}
+
+#[repr(C, align(64))]
+struct Chunk {
+    bytes: [u8; ROWS * STEP * CHUNK],
+    /// By group of `LANES` rows, step and half step; raw until converted.
+    scales: [u32; ROWS * CHUNK * 2],
+    minima: [u32; ROWS * CHUNK * 2],
+}
+
+/// Multiplies a panel with `count` <= [`BATCH`] tokens.
+/// # Safety
+/// The panel's rows are readable and hold `steps` steps of its type, which is a quantized one; the inputs' tokens have as many records.
+#[inline(always)]
+pub unsafe fn multiply<I: Isa>(
+    isa: I,
+    panel: Panel,
+    inputs: Inputs,
+    count: usize,
+    results: &mut Results,
+) {
+    struct Chosen<'a, I> {
+        isa: I,
+        panel: Panel,
+        inputs: Inputs<'a>,
+        count: usize,
+        results: &'a mut Results,
+    }
+    impl<I: Isa> Visitor for Chosen<'_, I> {
+        type Out = ();
+        #[inline(always)]
+        fn visit<W: Weight>(self) {
+            // SAFETY: promised by the caller of `multiply`.
+            unsafe { chunks::<I, W>(self.isa, self.panel, self.inputs, self.count, self.results) }
+        }
+    }
+    let chosen = Chosen {
+        isa,
+        panel,
+        inputs,
+        count,
+        results,
+    };
+    super::weight::with(panel.dtype, chosen);
+}
+
+/// # Safety
+/// As for [`multiply`].
+#[inline(always)]
+unsafe fn chunks<I: Isa, W: Weight>(
+    isa: I,
+    panel: Panel,
+    inputs: Inputs,
+    count: usize,
+    results: &mut Results,
+) {
+    debug_assert!(count <= BATCH);
+    let mut chunk = std::mem::MaybeUninit::<Chunk>::uninit();
+    let chunk = chunk.as_mut_ptr();
+    for first in (0..panel.steps).step_by(CHUNK) {
+        let steps = CHUNK.min(panel.steps - first);
+        isa.call(Unpack::<W> {
+            panel,
+            first,
+            steps,
+            chunk,
+            weight: std::marker::PhantomData,
+        });
+        isa.call(Multiply::<W::Class> {
+            chunk,
+            inputs,
+            first,
+            steps,
+            count,
+            results: results.0.as_mut_ptr().cast(),
+            class: std::marker::PhantomData,
+        });
+    }
+}
+
+/// Fills a chunk.
+struct Unpack<W> {
+    panel: Panel,
+    first: usize,
+    steps: usize,
+    chunk: *mut Chunk,
+    weight: std::marker::PhantomData<W>,
+}
+
+const fn halves<C: Class>() -> usize {
+    if C::SPLIT { 2 } else { 1 }
+}
+
+impl<W: Weight> Task for Unpack<W> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Self {
+            panel,
+            first,
+            steps,
+            chunk,
+            ..
+        } = self;
+        let halves = halves::<W::Class>();
+        let groups = ROWS / I::LANES;
+        // The next panel is fetched as one run of lines while this one is unpacked: 32 rows read side by side look like 32 streams to the
+        // hardware, which follows few of them. All the lines of the next panel, spread over all the vectors of steps of this one.
+        let lines = (ROWS * panel.stride).div_ceil(64);
+        let per_step = lines.div_ceil(panel.steps * groups);
+        let mut ahead = panel.next.wrapping_add(first * groups * per_step * 64);
+        for group in 0..groups {
+            let rows = panel.rows.wrapping_add(group * I::LANES * panel.stride);
+            // SAFETY: the chunk is the caller's own, and a group's part of it has room for CHUNK steps; the rows are readable.
+            unsafe {
+                let bytes = (&raw mut (*chunk).bytes).cast::<u8>();
+                let bytes = bytes.add(group * CHUNK * STEP * I::LANES);
+                let scales = (&raw mut (*chunk).scales).cast::<u32>();
+                let scales = scales.add(group * CHUNK * 2 * I::LANES);
+                let minima = (&raw mut (*chunk).minima).cast::<u32>();
+                let minima = minima.add(group * CHUNK * 2 * I::LANES);
+                for lane in 0..I::LANES {
+                    let codes = Codes {
+                        scales: scales.add(lane),
+                        minima: minima.add(lane),
+                        stride: I::LANES,
+                    };
+                    W::codes(rows.add(lane * panel.stride), first, steps, codes);
+                }
+                for step in 0..steps {
+                    for _ in 0..per_step {
+                        prefetch(ahead);
+                        ahead = ahead.wrapping_add(64);
+                    }
+                    let unpacked = W::unpack(isa, rows, panel.stride, first + step);
+                    for (j, vector) in unpacked.into_iter().enumerate() {
+                        isa.store_ints(bytes.add((step * 8 + j) * 4 * I::LANES), vector);
+                    }
+                }
+                // Last, so that the single words written above have left the store buffer.
+                for index in 0..steps * halves {
+                    let at = scales.add(index * I::LANES).cast::<u8>();
+                    isa.store(at.cast(), W::scale(isa, isa.load_ints(at)));
+                    if <W::Class as Class>::MINIMA {
+                        let at = minima.add(index * I::LANES).cast::<u8>();
+                        isa.store(at.cast(), W::minimum(isa, isa.load_ints(at)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Multiplies a chunk with all tokens.
+struct Multiply<'a, C> {
+    chunk: *const Chunk,
+    inputs: Inputs<'a>,
+    first: usize,
+    steps: usize,
+    count: usize,
+    /// 32 floats for each token.
+    results: *mut f32,
+    class: std::marker::PhantomData<C>,
+}
+
+impl<C: Class> Task for Multiply<'_, C> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // A tile holds 2 * G * T sums and results, G vectors of weights and one of input in registers.
+        let mut done = 0;
+        while done < self.count {
+            let left = self.count - done;
+            // SAFETY: the caller of `multiply` promises the records; results have room for every token.
+            unsafe {
+                if I::REGISTERS == 32 {
+                    done += match left {
+                        6.. => self.tiles::<I, 2, 6>(isa, done),
+                        4.. => self.tiles::<I, 2, 4>(isa, done),
+                        2.. => self.tiles::<I, 2, 2>(isa, done),
+                        _ => self.tiles::<I, 2, 1>(isa, done),
+                    };
+                } else {
+                    done += match left {
+                        4.. => self.tiles::<I, 1, 4>(isa, done),
+                        2.. => self.tiles::<I, 1, 2>(isa, done),
+                        _ => self.tiles::<I, 1, 1>(isa, done),
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl<C: Class> Multiply<'_, C> {
+    /// All rows times `T` tokens; returns `T`.
+    /// # Safety
+    /// `T` tokens are left.
+    #[inline(always)]
+    unsafe fn tiles<I: Isa, const G: usize, const T: usize>(&self, isa: I, first: usize) -> usize {
+        let mut records = [std::ptr::null::<Record>(); T];
+        for (index, record) in records.iter_mut().enumerate() {
+            *record = self.inputs.token(first + index).wrapping_add(self.first);
+        }
+        let results = self.results.wrapping_add(first * ROWS);
+        for group in (0..ROWS / I::LANES).step_by(G) {
+            // SAFETY: promised by the caller.
+            unsafe { self.tile::<I, G, T>(isa, group, records, results) };
+        }
+        T
+    }
+
+    /// `G` groups of rows times `T` tokens.
+    /// # Safety
+    /// The chunk holds the groups' steps, the records as many, `results` 32 floats for each token.
+    #[inline(always)]
+    unsafe fn tile<I: Isa, const G: usize, const T: usize>(
+        &self,
+        isa: I,
+        group: usize,
+        records: [*const Record; T],
+        results: *mut f32,
+    ) {
+        let chunk = self.chunk;
+        let mut totals = [[isa.splat(0.0); T]; G];
+        // SAFETY: promised by the caller.
+        unsafe {
+            if self.first > 0 {
+                for g in 0..G {
+                    for t in 0..T {
+                        totals[g][t] = isa.load(results.add(t * ROWS + (group + g) * I::LANES));
+                    }
+                }
+            }
+            let bytes = (&raw const (*chunk).bytes).cast::<u8>();
+            let scales = (&raw const (*chunk).scales).cast::<f32>();
+            let minima = (&raw const (*chunk).minima).cast::<f32>();
+            for step in 0..self.steps {
+                let mut sums = [[isa.splat_int(0); T]; G];
+                for half in 0..2 {
+                    if half == 0 || C::SPLIT {
+                        for t in 0..T {
+                            let start = isa.splat_int(start::<I, C>(records[t].add(step), half));
+                            for g in 0..G {
+                                sums[g][t] = start;
+                            }
+                        }
+                    }
+                    let mut weights = [bytes; G];
+                    for g in 0..G {
+                        let vector = ((group + g) * CHUNK + step) * 8 + half * 4;
+                        weights[g] = bytes.add(vector * 4 * I::LANES);
+                    }
+                    let mut inputs = [std::ptr::null(); T];
+                    for t in 0..T {
+                        let values = (&raw const (*records[t].add(step)).values).cast::<i8>();
+                        inputs[t] = values.add(half * 16);
+                    }
+                    isa.dot16(&mut sums, weights, inputs, C::LARGEST);
+                    if half == 0 && !C::SPLIT {
+                        continue;
+                    }
+                    let index = if C::SPLIT { step * 2 + half } else { step };
+                    for g in 0..G {
+                        let at = ((group + g) * CHUNK * 2 + index) * I::LANES;
+                        let scale = isa.load(scales.add(at));
+                        let away = isa.mul(scale, isa.splat(-MAGIC));
+                        for t in 0..T {
+                            let value = isa.fma(isa.as_floats(sums[g][t]), scale, away);
+                            let input_scale = isa.splat((*records[t].add(step)).scale);
+                            totals[g][t] = isa.fma(value, input_scale, totals[g][t]);
+                        }
+                        if C::MINIMA {
+                            let minimum = isa.load(minima.add(at));
+                            for t in 0..T {
+                                let record = records[t].add(step);
+                                let weighted = if C::SPLIT {
+                                    (*record).weighted_halves[half]
+                                } else {
+                                    (*record).weighted
+                                };
+                                totals[g][t] = isa.fma(minimum, isa.splat(weighted), totals[g][t]);
+                            }
+                        }
+                    }
+                }
+            }
+            for g in 0..G {
+                for t in 0..T {
+                    isa.store(results.add(t * ROWS + (group + g) * I::LANES), totals[g][t]);
+                }
+            }
+        }
+    }
+}
+
+/// What the integer sum of a step, or a half step, starts from.
+/// # Safety
+/// The record is readable.
+#[inline(always)]
+unsafe fn start<I: Isa, C: Class>(record: *const Record, half: usize) -> i32 {
+    // SAFETY: promised by the caller.
+    unsafe {
+        match C::OFFSET {
+            16 => (*record).start16,
+            32 => (*record).start32[half],
+            128 if !I::SIGNED_WIDE => (*record).start128,
+            _ => MAGIC_BITS,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! How the blocks of each quantized type become vectors: one file per type, one row each in [`with`].
+//!
+//! Kernels compute with *steps*: 32 columns of as many rows as a vector has lanes. A step is eight vectors of unsigned bytes (vector `j`,
+//! lane `r`: columns `4j..4j+4` of row `r`), a scale for each row, or two where a type has one for every 16 columns, and with some types
+//! a minimum for each row. What the bytes range over decides the [`Class`], and so which matrix product fits.
+
+mod iq4;
+mod mxfp4;
+mod nvfp4;
+mod q2_k;
+mod q3_k;
+mod q4;
+mod q4_k;
+mod q5;
+mod q6_k;
+mod q8_0;
+
+use super::isa::Isa;
+use fourfold_quantize::dtype::DType;
+
+/// Columns of a step.
+pub const STEP: usize = 32;
+
+/// Scales are carried divided by 2^24 (and the inputs' scales multiplied by it), so that [`super::panel::MAGIC`] times a scale is finite for
+/// every exponent of MXFP4. What this loses are MXFP4 blocks whose largest value is below 2^-99; they count as zero.
+pub const SCALE_UNIT: f32 = 1.0 / 16777216.0;
+
+/// What the unsigned bytes of a step stand for.
+pub trait Class: 'static {
+    /// Added to the signed weight to make it unsigned: 0, 16, 32 or 128.
+    const OFFSET: i32;
+    /// The largest unsigned byte.
+    const LARGEST: u32;
+    /// Whether each 16 columns have a scale (and a minimum) of their own.
+    const SPLIT: bool;
+    /// Whether a minimum is added to each weight.
+    const MINIMA: bool;
+}
+
+macro_rules! class {
+    ($(#[$doc:meta])* $name:ident, $offset:expr, $largest:expr, $split:expr, $minima:expr) => {
+        $(#[$doc])*
+        pub struct $name;
+        impl Class for $name {
+            const OFFSET: i32 = $offset;
+            const LARGEST: u32 = $largest;
+            const SPLIT: bool = $split;
+            const MINIMA: bool = $minima;
+        }
+    };
+}
+
+class!(
+    /// Weights of -16 to 15.
+    Small, 16, 31, false, false
+);
+class!(
+    /// Weights of eight bits.
+    Wide, 128, 255, false, false
+);
+class!(
+    /// Unsigned weights of up to five bits with a minimum.
+    Affine, 0, 31, false, true
+);
+class!(
+    /// Weights of -32 to 31 with two scales.
+    Split, 32, 63, true, false
+);
+class!(
+    /// Unsigned weights of two bits with two scales and minima.
+    SplitAffine, 0, 3, true, true
+);
+
+/// Where the raw scales and minima of one row go.
+#[derive(Clone, Copy)]
+pub struct Codes {
+    /// The row's first scale; the next one is `stride` further.
+    pub scales: *mut u32,
+    /// The row's first minimum.
+    pub minima: *mut u32,
+    /// Rows between two scales of one row.
+    pub stride: usize,
+}
+
+impl Codes {
+    /// Sets the `index`-th raw scale of the row.
+    /// # Safety
+    /// There is room for it.
+    #[inline(always)]
+    pub unsafe fn set_scale(self, index: usize, code: u32) {
+        // SAFETY: promised by the caller.
+        unsafe { *self.scales.add(index * self.stride) = code }
+    }
+    /// Sets the `index`-th raw minimum of the row.
+    /// # Safety
+    /// There is room for it.
+    #[inline(always)]
+    pub unsafe fn set_minimum(self, index: usize, code: u32) {
+        // SAFETY: promised by the caller.
+        unsafe { *self.minima.add(index * self.stride) = code }
+    }
+}
+
+/// One quantized type.
+pub trait Weight: 'static {
+    /// What its bytes stand for.
+    type Class: Class;
+
+    /// Collects the raw scales (and minima) of `count` steps of one row, the `first` on: one each for a step, or two.
+    /// # Safety
+    /// `row` holds that many steps and `codes` has room for them.
+    unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes);
+
+    /// Makes scales, in units of 2^24, of raw ones: `SCALE_UNIT` is in them.
+    fn scale<I: Isa>(isa: I, codes: I::Ints) -> I::Floats;
+
+    /// Makes minima, with the sign with which they are added, of raw ones.
+    #[inline(always)]
+    fn minimum<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
+        isa.as_floats(codes)
+    }
+
+    /// The unsigned bytes of one step of `LANES` rows.
+    /// # Safety
+    /// Every row at `rows + r * stride` holds that step.
+    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8];
+}
+
+/// Something to do with the type that a tensor turns out to have.
+pub trait Visitor {
+    /// What it returns.
+    type Out;
+    /// Does it.
+    fn visit<W: Weight>(self) -> Self::Out;
+}
+
+/// Calls the visitor with the type; `None` for types that are not quantized in blocks.
+#[inline(always)]
+pub fn with<V: Visitor>(dtype: DType, visitor: V) -> Option<V::Out> {
+    Some(match dtype {
+        DType::MXFP4 => visitor.visit::<mxfp4::Mxfp4>(),
+        DType::NVFP4 => visitor.visit::<nvfp4::Nvfp4>(),
+        DType::Q8_0 => visitor.visit::<q8_0::Q8>(),
+        DType::Q4_0 => visitor.visit::<q4::Q4<false>>(),
+        DType::Q4_1 => visitor.visit::<q4::Q4<true>>(),
+        DType::Q5_0 => visitor.visit::<q5::Q5<false>>(),
+        DType::Q5_1 => visitor.visit::<q5::Q5<true>>(),
+        DType::Q2_K => visitor.visit::<q2_k::Q2K>(),
+        DType::Q3_K => visitor.visit::<q3_k::Q3K>(),
+        DType::Q4_K => visitor.visit::<q4_k::Q45K<false>>(),
+        DType::Q5_K => visitor.visit::<q4_k::Q45K<true>>(),
+        DType::Q6_K => visitor.visit::<q6_k::Q6K>(),
+        DType::IQ4_NL => visitor.visit::<iq4::Nl>(),
+        DType::IQ4_XS => visitor.visit::<iq4::Xs>(),
+        _ => return None,
+    })
+}
+
+/// Scales that are IEEE binary16 numbers.
+#[inline(always)]
+fn f16_scale<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
+    isa.mul(isa.from_f16(codes), isa.splat(SCALE_UNIT))
+}
+
+/// Reads a 16-bit number.
+/// # Safety
+/// Two bytes are readable at `at`.
+#[inline(always)]
+unsafe fn read_u16(at: *const u8) -> u32 {
+    // SAFETY: promised by the caller.
+    u32::from(u16::from_le_bytes(unsafe { at.cast::<[u8; 2]>().read() }))
+}
+
+/// Reads an IEEE binary16 number.
+/// # Safety
+/// Two bytes are readable at `at`.
+#[inline(always)]
+unsafe fn read_f16(at: *const u8) -> f32 {
+    // SAFETY: promised by the caller.
+    half::f16::from_bits(unsafe { read_u16(at) } as u16).to_f32_const()
+}
+
+/// Sixteen bytes of nibbles looked up: the low ones are columns 0 to 15, the high ones 16 to 31.
+/// # Safety
+/// As for [`Isa::columns`].
+#[inline(always)]
+unsafe fn nibbles<I: Isa>(isa: I, rows: *const u8, stride: usize, table: I::Ints) -> [I::Ints; 8] {
+    // SAFETY: promised by the caller.
+    let raw = unsafe { isa.columns(rows, stride) };
+    let mut out = [table; 8];
+    for j in 0..4 {
+        out[j] = isa.look_up_low(table, raw[j]);
+        out[j + 4] = isa.look_up_high(table, raw[j]);
+    }
+    out
+}
+
+/// The table that turns nibble `n` into `n + offset`.
+const fn ramp(offset: i8) -> [i8; 16] {
+    let mut table = [0; 16];
+    let mut n = 0;
+    while n < 16 {
+        table[n] = n as i8 + offset;
+        n += 1;
+    }
+    table
+}
+
+/// Moves signed bytes to where [`Isa::dot16`] wants weights of eight bits.
+#[inline(always)]
+fn wide<I: Isa>(isa: I, signed: I::Ints) -> I::Ints {
+    if I::SIGNED_WIDE {
+        signed
+    } else {
+        isa.add_bytes(signed, isa.splat_int(0x80808080u32 as i32))
+    }
+}
+
+/// Thirty-two bytes of each row as eight vectors.
+/// # Safety
+/// 32 bytes are readable in each row.
+#[inline(always)]
+unsafe fn bytes32<I: Isa>(isa: I, rows: *const u8, stride: usize) -> [I::Ints; 8] {
+    // SAFETY: promised by the caller.
+    let (a, b) = unsafe { (isa.columns(rows, stride), isa.columns(rows.add(16), stride)) };
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
+}
+
+/// Bits `shift..` of each byte, `mask` of them, which must not reach into the next byte.
+#[inline(always)]
+fn field<I: Isa>(isa: I, bytes: I::Ints, shift: u32, mask: u8) -> I::Ints {
+    isa.and(
+        isa.shift_right(bytes, shift),
+        isa.splat_int(i32::from_le_bytes([mask; 4])),
+    )
+}

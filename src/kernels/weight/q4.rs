@@ -1,0 +1,61 @@
+//! Q4_0 and Q4_1: 32 nibbles with a scale, or a scale and a minimum; 18 and 20 bytes.
+
+use super::{Affine, Class, Codes, Small, Weight, f16_scale, nibbles, ramp, read_u16};
+use crate::kernels::isa::Isa;
+
+/// Blocks of `{ scale: f16, (minimum: f16,) nibbles: [u8; 16] }`; a weight is `scale * (nibble - 8)`, or `scale * nibble + minimum`.
+pub struct Q4<const MINIMUM: bool>;
+
+/// The class is a type, and types cannot be chosen by a constant: this does it.
+pub trait Offset {
+    /// The class.
+    type Class: Class;
+}
+impl Offset for Q4<false> {
+    type Class = Small;
+}
+impl Offset for Q4<true> {
+    type Class = Affine;
+}
+
+impl<const MINIMUM: bool> Weight for Q4<MINIMUM>
+where
+    Self: Offset,
+{
+    type Class = <Self as Offset>::Class;
+
+    #[inline(always)]
+    unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes) {
+        for step in 0..count {
+            // SAFETY: promised by the caller.
+            unsafe {
+                let block = row.add((first + step) * Self::BLOCK);
+                codes.set_scale(step, read_u16(block));
+                if MINIMUM {
+                    codes.set_minimum(step, read_u16(block.add(2)));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scale<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
+        f16_scale(isa, codes)
+    }
+
+    #[inline(always)]
+    fn minimum<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
+        isa.from_f16(codes)
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+        let table = isa.table(&const { ramp(if MINIMUM { 0 } else { Small::OFFSET as i8 - 8 }) });
+        // SAFETY: the caller's rows hold the step's block, whose last 16 bytes are the nibbles.
+        unsafe { nibbles(isa, rows.add((step + 1) * Self::BLOCK - 16), stride, table) }
+    }
+}
+
+impl<const MINIMUM: bool> Q4<MINIMUM> {
+    const BLOCK: usize = if MINIMUM { 20 } else { 18 };
+}

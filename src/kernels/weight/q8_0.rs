@@ -1,0 +1,36 @@
+//! Q8_0: 32 bytes and an IEEE binary16 scale, 34 bytes; the type of the published files' attention and head.
+
+use super::{Codes, Weight, Wide, bytes32, f16_scale, read_u16, wide};
+use crate::kernels::isa::Isa;
+
+const BLOCK: usize = 34;
+
+/// Blocks of `{ scale: f16, weights: [i8; 32] }`.
+pub struct Q8;
+
+impl Weight for Q8 {
+    type Class = Wide;
+
+    #[inline(always)]
+    unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes) {
+        for step in 0..count {
+            // SAFETY: promised by the caller.
+            unsafe { codes.set_scale(step, read_u16(row.add((first + step) * BLOCK))) };
+        }
+    }
+
+    #[inline(always)]
+    fn scale<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
+        f16_scale(isa, codes)
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+        // SAFETY: the caller's rows hold the step's block.
+        let mut out = unsafe { bytes32(isa, rows.add(step * BLOCK + 2), stride) };
+        for vector in &mut out {
+            *vector = wide(isa, *vector);
+        }
+        out
+    }
+}
