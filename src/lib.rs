@@ -1,5 +1,6 @@
 //! fourfold runs OpenAI's open-weight models on the machine a person already owns.
 
+pub mod harmony;
 pub mod kernels;
 pub mod sample;
 pub mod threads;

@@ -9,6 +9,7 @@ mod inspect;
 pub mod interrupt;
 pub mod model_file;
 pub mod progress;
+mod prompt;
 mod quantize;
 pub mod terminal;
 mod tokenize;
@@ -45,6 +46,7 @@ pub struct Globals {
 enum Command {
     Convert(convert::Args),
     Inspect(inspect::Args),
+    Prompt(prompt::Args),
     Quantize(quantize::Args),
     Tokenize(tokenize::Args),
 }
@@ -62,6 +64,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Convert(args) => convert::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Prompt(args) => prompt::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Tokenize(args) => tokenize::run(args),
     }

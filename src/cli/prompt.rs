@@ -1,0 +1,112 @@
+//! `fourfold prompt`: what the model will see.
+
+use super::{model_file, terminal, tokenize};
+use anyhow::Context;
+use fourfold::harmony::{self, Effort, Encoder, Opening, chat};
+use fourfold::tokenizer::Tokenizer;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// Show a conversation exactly as the model will see it
+///
+/// The file holds what an OpenAI chat request holds, {"messages":[..],"tools":[..],"reasoning_effort":"low",
+/// "response_format":{..}}, or a bare array of messages. Markup in the messages is text, though it looks alike when printed:
+/// --ids tells them apart.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  fourfold prompt --messages request.json
+  fourfold prompt model.gguf --messages request.json --ids --date 2025-06-28")]
+pub struct Args {
+    /// The model whose vocabulary to use [default: the built-in one]
+    model: Option<PathBuf>,
+    /// The conversation; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    messages: PathBuf,
+    /// Print the token ids, as a JSON array
+    #[arg(long)]
+    ids: bool,
+    /// The date that the model is told, as 2025-06-28, or none [default: today]
+    #[arg(long, value_parser = date)]
+    date: Option<Date>,
+    /// How much to think, unless the file says
+    #[arg(long, value_name = "EFFORT", default_value = "medium")]
+    reasoning_effort: ReasoningEffort,
+}
+
+/// What `--date` can say.
+#[derive(Clone, Debug)]
+pub enum Date {
+    /// No date is given.
+    None,
+    /// This one is.
+    Given(String),
+}
+
+/// How much to think, as it is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReasoningEffort {
+    /// A little
+    Low,
+    /// Some
+    Medium,
+    /// A lot
+    High,
+}
+
+impl From<ReasoningEffort> for Effort {
+    fn from(effort: ReasoningEffort) -> Effort {
+        match effort {
+            ReasoningEffort::Low => Effort::Low,
+            ReasoningEffort::Medium => Effort::Medium,
+            ReasoningEffort::High => Effort::High,
+        }
+    }
+}
+
+/// Runs the subcommand.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let file = Some(args.messages.as_path()).filter(|path| *path != Path::new("-"));
+    let bytes = tokenize::read(file)?;
+    let json = String::from_utf8(bytes)
+        .with_context(|| format!("{:?} is not UTF-8 text", args.messages))?;
+    let request = chat::Request::parse(&json).with_context(|| format!("{:?}", args.messages))?;
+    let date = match args.date {
+        Some(Date::None) => None,
+        Some(Date::Given(date)) => Some(date),
+        None => Some(harmony::today()),
+    };
+    let conversation = request.conversation(date, args.reasoning_effort.into());
+
+    let mut out = terminal::stdout();
+    if args.ids || args.model.is_some() {
+        // A model that was named is opened even when only text is wanted, so that a wrong name does not go unnoticed.
+        let tokenizer = Tokenizer::from_gguf(&model_file::open(args.model.as_deref())?)?;
+        let encoder = Encoder::new(&tokenizer)?;
+        if args.ids {
+            let ids = encoder.render(&conversation, &Opening::Free).ids;
+            writeln!(out, "{}", serde_json::to_string(&ids)?)?;
+            out.flush()?;
+            return Ok(());
+        }
+    }
+    write!(out, "{}", harmony::to_text(&conversation, &Opening::Free))?;
+    if std::io::stdout().is_terminal() {
+        writeln!(out)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+/// Reads a `--date`.
+pub fn date(text: &str) -> Result<Date, String> {
+    if text == "none" {
+        return Ok(Date::None);
+    }
+    let form = text
+        .chars()
+        .map(|it| if it.is_ascii_digit() { '0' } else { it });
+    if form.eq("0000-00-00".chars()) {
+        return Ok(Date::Given(text.to_owned()));
+    }
+    Err("a date as 2025-06-28 or none is expected".to_owned())
+}
