@@ -45,6 +45,9 @@ pub enum Error {
     Cancelled,
 
     #[error(transparent)]
+    Recipe(#[from] fourfold_quantize::recipe::Error),
+
+    #[error(transparent)]
     Blocks(#[from] fourfold_quantize::block::Mismatch),
 
     #[error(transparent)]

@@ -8,8 +8,7 @@
 //! vocab        tokenizer.json -> tokens, types, merges, special ids, chat template; o200k: is it the published one
 //! card         name, size label, license: from the folder's name and the model card
 //! metadata     all of that -> GGUF keys, and warnings about what other programs compute otherwise
-//! types        which type each tensor gets
-//! plan         everything together, before anything is written
+//! plan         everything together and a type for each tensor, before anything is written
 //! write        the plan carried out by all threads
 //! ```
 
@@ -24,7 +23,6 @@ mod o200k;
 mod plan;
 mod safetensors;
 mod source;
-mod types;
 mod vocab;
 mod write;
 
@@ -32,7 +30,6 @@ pub use checkpoint::Checkpoint;
 pub use error::Error;
 pub use plan::{Options, Plan, Planned};
 pub use source::Matrix;
-pub use types::OutputType;
 pub use write::{Progress, Report};
 
 /// What a function of this crate returns.

@@ -1,22 +1,29 @@
 //! What a conversion will do, before it does anything: tensors, types, sizes, metadata, warnings.
 
-use fourfold_quantize::block;
+use std::collections::BTreeMap;
+
 use fourfold_quantize::dtype::DType;
 use fourfold_quantize::gguf::Metadata;
+use fourfold_quantize::recipe::{self, Choice, Model, Override, Recipe};
 
 use crate::card::{Card, expert_size_label};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::source::{self, Matrix, Source};
-use crate::types::{self, OutputType};
 use crate::vocab::Vocab;
 use crate::{Result, metadata};
 
 /// What can be chosen about a conversion.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The types of the tensors; left out, the smallest that changes no expert weight.
-    pub output: Option<OutputType>,
+    /// The types of the tensors; left out, MXFP4_MOE if that changes no expert weight, else the experts' own type.
+    pub recipe: Option<Recipe>,
+    /// Types by name, the first that matches counting.
+    pub overrides: Vec<Override>,
+    /// The recipe's default type for every tensor that may change, without its rules.
+    pub pure: bool,
+    /// Turn experts that are MXFP4 already into the recipe's type all the same.
+    pub requantize_experts: bool,
     /// Whether to read and store the tokenizer.
     pub tokenizer: bool,
 }
@@ -24,7 +31,10 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            output: None,
+            recipe: None,
+            overrides: Vec::new(),
+            pure: false,
+            requantize_experts: false,
             tokenizer: true,
         }
     }
@@ -40,7 +50,7 @@ pub struct Plan<'a> {
     /// What the person who converts should know, a sentence each.
     pub notes: Vec<String>,
     /// The chosen types.
-    pub output: OutputType,
+    pub recipe: Recipe,
     /// A name for the file, from the checkpoint's: `gpt-oss-20b-mxfp4.gguf`.
     pub file_name: String,
 }
@@ -57,9 +67,8 @@ pub struct Planned<'a> {
 impl Planned<'_> {
     /// Bytes of one row; types are only given to rows that they fit.
     pub fn row_bytes(&self) -> u64 {
-        self.dtype
-            .row_bytes(self.matrix.columns() as usize)
-            .unwrap_or(0) as u64
+        let columns = self.matrix.columns() as usize;
+        self.dtype.row_bytes(columns).unwrap_or(0) as u64
     }
 
     /// Bytes of the tensor.
@@ -78,39 +87,27 @@ impl<'a> Plan<'a> {
             true => Some(Vocab::read(checkpoint, &config)?),
             false => None,
         };
-
         let mut notes = metadata::warnings(&config);
         notes.extend(vocab.iter().flat_map(|vocab| vocab.notes.clone()));
-        let output = choose(options.output, &matrices, &mut notes)?;
+
+        let recipe = match options.recipe {
+            Some(recipe) => recipe,
+            None => smallest_exact(&matrices, &mut notes)?,
+        };
         let card = Card::read(checkpoint, &config);
-        let size_label = card.size_label.clone().unwrap_or_else(|| {
-            let weights = |experts: bool| -> u64 {
-                let these = matrices
-                    .iter()
-                    .filter(|matrix| matrix.name.contains("_exps.") == experts);
-                these
-                    .map(|matrix| matrix.shape.iter().product::<u64>())
-                    .sum()
-            };
-            expert_size_label(config.num_experts, weights(true), weights(false))
-        });
-        let kept = matrices
-            .iter()
-            .any(|matrix| matches!(matrix.source, Source::Blocks { .. }));
-        let file_type = types::file_type(output, kept);
-        let tensors = matrices
-            .into_iter()
-            .map(|matrix| Planned {
-                dtype: types::assign(output, &matrix),
-                matrix,
-            })
-            .collect();
+        let size_label = size_label(&card, &config, &matrices);
+        let tensors = assign(matrices, recipe, options, &mut notes)?;
+        let file_type = file_type(recipe, &tensors);
+        let kind = match recipe {
+            Recipe::MXFP4_MOE => "mxfp4".to_owned(),
+            other => other.row().name.to_lowercase(),
+        };
         Ok(Self {
             metadata: metadata::build(&config, &card, &size_label, file_type, vocab.as_ref()),
             tensors,
             notes,
-            output,
-            file_name: format!("{}-{}.gguf", card.id, output.name()),
+            recipe,
+            file_name: format!("{}-{kind}.gguf", card.id),
         })
     }
 
@@ -122,54 +119,107 @@ impl<'a> Plan<'a> {
 
 /// llama-quantize's order: what has no layer first, then by layer, then by name.
 fn file_order(name: &str) -> (Option<u32>, String) {
-    let layer = name
-        .strip_prefix("blk.")
-        .and_then(|rest| rest.split('.').next()?.parse().ok());
+    let layer = name.strip_prefix("blk.");
+    let layer = layer.and_then(|rest| rest.split('.').next()?.parse().ok());
     (layer, name.to_owned())
 }
 
-/// Without a wish: MXFP4 if that is what the experts are or were, else the type they have.
-fn choose(
-    wish: Option<OutputType>,
-    matrices: &[Matrix],
-    notes: &mut Vec<String>,
-) -> Result<OutputType> {
-    if let Some(output) = wish {
-        return Ok(output);
+fn size_label(card: &Card, config: &Config, matrices: &[Matrix]) -> String {
+    if let Some(label) = &card.size_label {
+        return label.clone();
     }
-    let experts = || matrices.iter().filter(|matrix| matrix.shape.len() == 3);
-    let mut exact = true;
-    for matrix in experts() {
-        exact = exact
-            && (matches!(matrix.source, Source::Blocks { .. }) || is_mxfp4_in_disguise(matrix)?);
-    }
-    if exact {
-        return Ok(OutputType::Mxfp4);
-    }
-    let own = experts()
-        .map(Matrix::own_type)
-        .find(|&dtype| dtype != DType::MXFP4);
-    let dtype = own.unwrap_or(DType::BF16);
-    notes.push(format!(
-        "the experts are not MXFP4 and have values that MXFP4 cannot hold, so they stay {}; --type mxfp4 rounds them and makes a file of a quarter of the size",
-        dtype.name()
-    ));
-    Ok(OutputType::Plain(dtype))
+    let weights = |experts: bool| -> u64 {
+        let these = matrices
+            .iter()
+            .filter(|matrix| matrix.name.contains("_exps.") == experts);
+        these.map(Matrix::weights).sum()
+    };
+    expert_size_label(config.num_experts, weights(true), weights(false))
 }
 
-/// Whether the first rows of an un-quantized expert matrix are just what MXFP4 can hold.
-/// A fine-tuned matrix fails at its first block, so a few rows of each are enough to tell.
-fn is_mxfp4_in_disguise(matrix: &Matrix) -> Result<bool> {
-    let columns = matrix.columns() as usize;
-    let rows = matrix.rows().min(4);
-    let Some(row_bytes) = DType::MXFP4.row_bytes(columns) else {
-        return Ok(false);
+/// Without a wish: MXFP4 if that is what the experts are or were, else the type they have.
+fn smallest_exact(matrices: &[Matrix], notes: &mut Vec<String>) -> Result<Recipe> {
+    let mut own = None;
+    for matrix in matrices.iter().filter(|matrix| matrix.shape.len() == 3) {
+        if matrix.own_type() != DType::MXFP4 && !matrix.is_mxfp4_in_disguise()? {
+            own = Some(matrix.own_type());
+            break;
+        }
+    }
+    let recipe = match own {
+        None => return Ok(Recipe::MXFP4_MOE),
+        Some(DType::F16) => Recipe::F16,
+        Some(DType::F32) => Recipe::F32,
+        Some(_) => Recipe::BF16,
     };
-    let mut values = vec![0.0; rows as usize * columns];
-    let mut decoded = values.clone();
-    let mut bytes = vec![0; rows as usize * row_bytes];
-    matrix.read(0..rows, &mut values)?;
-    block::encode_rows(DType::MXFP4, columns, &values, None, &mut bytes)?;
-    block::decode_rows(DType::MXFP4, &bytes, &mut decoded)?;
-    Ok(values == decoded)
+    notes.push(format!(
+        "the experts have values that MXFP4 cannot hold, so they stay {}; --type mxfp4 rounds them and makes a file of about a quarter of the size",
+        recipe.row().name
+    ));
+    Ok(recipe)
+}
+
+/// Gives every tensor its type, and notes what is not as the recipe's name suggests.
+fn assign<'a>(
+    matrices: Vec<Matrix<'a>>,
+    recipe: Recipe,
+    options: &Options,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Planned<'a>>> {
+    let options = recipe::Options {
+        pure: options.pure,
+        overrides: options.overrides.clone(),
+        requantize_experts: options.requantize_experts,
+        ..recipe::Options::new(recipe)
+    };
+    let model = Model::of(matrices.iter().map(|matrix| matrix.name.as_str()));
+    let mut fallbacks: BTreeMap<(DType, DType), usize> = BTreeMap::new();
+    let mut kept = 0;
+    let mut tensors = Vec::with_capacity(matrices.len());
+    for matrix in matrices {
+        let tensor = recipe::Tensor {
+            name: &matrix.name,
+            dims: &matrix.dims(),
+            dtype: match matrix.stays_f32() {
+                true => DType::F32,
+                false => matrix.own_type(),
+            },
+        };
+        let choice: Choice = recipe::choose(tensor, model, &options)?;
+        if let Some(wanted) = choice.fallback_from {
+            *fallbacks.entry((wanted, choice.dtype)).or_default() += 1;
+        }
+        kept += usize::from(choice.kept_instead_of.is_some());
+        let dtype = choice.dtype;
+        tensors.push(Planned { matrix, dtype });
+    }
+    for ((wanted, found), count) in fallbacks {
+        notes.push(format!(
+            "{count} tensors become {} because blocks of {} do not fit their rows",
+            found.name(),
+            wanted.name()
+        ));
+    }
+    if kept > 0
+        && !matches!(
+            recipe,
+            Recipe::F32 | Recipe::F16 | Recipe::BF16 | Recipe::Q8_0
+        )
+    {
+        notes.push(format!("{kept} expert tensors stay MXFP4, the format they were trained in; --requantize-experts changes them too"));
+    }
+    Ok(tensors)
+}
+
+/// `general.file_type`, a label: with MXFP4 experts, llama.cpp's converter calls float types MXFP4_MOE.
+fn file_type(recipe: Recipe, tensors: &[Planned]) -> u32 {
+    let kept = |planned: &Planned| {
+        matches!(planned.matrix.source, Source::Blocks { .. }) && planned.dtype == DType::MXFP4
+    };
+    match recipe {
+        Recipe::F32 | Recipe::F16 | Recipe::BF16 if tensors.iter().any(kept) => {
+            Recipe::MXFP4_MOE.row().file_type
+        }
+        other => other.row().file_type,
+    }
 }

@@ -72,6 +72,18 @@ impl Matrix<'_> {
         self.shape.iter().rev().skip(1).product()
     }
 
+    /// Numbers in all.
+    pub fn weights(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    /// Norms, biases, sinks and the router: they are small, and every program expects them in F32.
+    pub fn stays_f32(&self) -> bool {
+        self.shape.len() < 2
+            || !self.name.ends_with(".weight")
+            || self.name.ends_with("ffn_gate_inp.weight")
+    }
+
     /// Dimensions in GGML's order, fastest first.
     pub fn dims(&self) -> Vec<u64> {
         self.shape.iter().rev().copied().collect()
@@ -121,37 +133,60 @@ impl Matrix<'_> {
 
     /// Rows as numbers; `out` has room for them.
     pub fn read(&self, rows: Range<u64>, out: &mut [f32]) -> Result<()> {
-        let columns = self.columns() as usize;
+        if matches!(self.source, Source::Blocks { .. }) {
+            let mut packed = vec![0; out.len() / 32 * DType::MXFP4.block_bytes()];
+            self.copy(rows, &mut packed)?;
+            block::decode_rows(DType::MXFP4, &packed, out)?;
+        } else {
+            self.read_columns(rows.start, self.columns() as usize, out);
+        }
+        Ok(())
+    }
+
+    /// The first `columns` numbers of each of the rows from `row` on, as many as `out` has room for.
+    fn read_columns(&self, row: u64, columns: usize, out: &mut [f32]) {
         match &self.source {
+            Source::Blocks { .. } => {}
             Source::Strided(strided) => {
-                for (row, values) in rows.zip(out.chunks_mut(columns)) {
+                for (row, values) in (row..).zip(out.chunks_mut(columns)) {
                     strided.read(row, values);
                 }
             }
-            Source::Blocks { .. } => {
-                let mut packed = vec![0; out.len() / 32 * DType::MXFP4.block_bytes()];
-                self.copy(rows, &mut packed)?;
-                block::decode_rows(DType::MXFP4, &packed, out)?;
-            }
             Source::InputMajor { tensor, pick } => {
                 let rows_each = self.shape[self.shape.len() - 2];
-                let (expert, row) = (rows.start / rows_each, rows.start % rows_each);
+                let (expert, row) = (row / rows_each, row % rows_each);
                 let width = rows_each * pick.step();
-                let size = (columns as u64 * width * tensor.dtype.bytes()) as usize;
+                let size = (self.columns() * width * tensor.dtype.bytes()) as usize;
                 let source = &tensor.bytes[expert as usize * size..][..size];
                 let first = (row * pick.step() + pick.first()) as usize;
-                let step = pick.step() as usize;
-                turn(
-                    tensor.dtype,
-                    source,
-                    width as usize,
-                    (first, step),
-                    columns,
-                    out,
-                );
+                let picked = (first, pick.step() as usize);
+                turn(tensor.dtype, source, width as usize, picked, columns, out);
             }
         }
-        Ok(())
+    }
+
+    /// Whether an un-quantized expert matrix holds what MXFP4 can hold, judged by the first block of a few rows of a
+    /// few experts. A matrix that was trained on fails at its first block; reading all of it would take as long as
+    /// converting it, and the conversion counts what it changes anyway.
+    pub fn is_mxfp4_in_disguise(&self) -> Result<bool> {
+        const BLOCK: usize = 32;
+        let (experts, rows) = (self.shape[0], self.shape[1]);
+        if !self.columns().is_multiple_of(BLOCK as u64) {
+            return Ok(false);
+        }
+        let mut values = [0.0; 8 * BLOCK];
+        let values = &mut values[..BLOCK * rows.min(8) as usize];
+        let mut decoded = values.to_vec();
+        let mut packed = vec![0; values.len() / BLOCK * DType::MXFP4.block_bytes()];
+        for expert in (0..experts).step_by(experts.div_ceil(4) as usize) {
+            self.read_columns(expert * rows, BLOCK, values);
+            block::encode_rows(DType::MXFP4, BLOCK, values, None, &mut packed)?;
+            block::decode_rows(DType::MXFP4, &packed, &mut decoded)?;
+            if values != decoded {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Rows in the tensor's own type, unchanged; `out` has room for them.

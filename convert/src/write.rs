@@ -13,8 +13,8 @@ use crate::plan::{Plan, Planned};
 use crate::source::Source;
 use crate::{Error, Result};
 
-/// Bytes written at once: long enough for the disk, short enough that all threads' buffers stay far below a gigabyte.
-const CHUNK: u64 = 4 << 20;
+/// Bytes written at once: few system calls, and still in the second-level cache when they are written.
+const CHUNK: u64 = 1 << 20;
 /// Numbers decoded before they are encoded: they stay in the second-level cache.
 const VALUES: usize = 64 << 10;
 

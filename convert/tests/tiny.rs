@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use fourfold_convert::{Checkpoint, Options, OutputType, Plan};
-use fourfold_quantize::dtype::DType;
+use fourfold_convert::{Checkpoint, Options, Plan};
 use fourfold_quantize::gguf::{Gguf, WriteOptions};
+use fourfold_quantize::recipe::Recipe;
 
 fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -13,11 +13,12 @@ fn data(name: &str) -> PathBuf {
 }
 
 /// Converts without a tokenizer, which the tiny model does not have.
-fn convert(folder: &str, output: Option<OutputType>, target: &Path) -> (Gguf, (u64, u64)) {
+fn convert(folder: &str, recipe: Option<Recipe>, target: &Path) -> (Gguf, (u64, u64)) {
     let checkpoint = Checkpoint::open(&data(folder)).unwrap();
     let options = Options {
-        output,
+        recipe,
         tokenizer: false,
+        ..Options::default()
     };
     let plan = Plan::new(&checkpoint, &options).unwrap();
     let report = plan
@@ -29,7 +30,7 @@ fn convert(folder: &str, output: Option<OutputType>, target: &Path) -> (Gguf, (u
 #[test]
 fn tensors_equal_the_golden_file() {
     let folder = tempfile::tempdir().unwrap();
-    let f32 = Some(OutputType::Plain(DType::F32));
+    let f32 = Some(Recipe::F32);
     let (converted, _) = convert("hf_mxfp4", f32, &folder.path().join("out.gguf"));
     let golden = Gguf::open(&data("tiny.gguf")).unwrap();
     assert_eq!(converted.tensors().count(), golden.tensors().count());

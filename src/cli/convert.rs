@@ -5,11 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use fourfold_convert::{Checkpoint, Error, Options, OutputType, Plan};
+use fourfold_convert::{Checkpoint, Error, Options, Plan};
 use fourfold_quantize::gguf::WriteOptions;
+use fourfold_quantize::recipe::{Override, Recipe};
 
 use super::interrupt::{self, Interrupted};
 use super::progress::Progress;
+use super::quantize;
 use super::terminal::{self, Style};
 
 /// Turn a Hugging Face checkpoint of gpt-oss into a GGUF file
@@ -27,11 +29,21 @@ pub struct Args {
     /// The file to write, or a folder to write it into [default: NAME-TYPE.gguf here]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Types of the tensors: mxfp4, q8_0, bf16, f16, f32 [default: mxfp4 if that changes no expert, else their own]
-    #[arg(long = "type", value_name = "TYPE", value_parser = output_type)]
-    kind: Option<OutputType>,
-    /// Begin a new part when the tensors of one would exceed this size (40G, 500M)
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    /// The recipe for the types: mxfp4, bf16, f16, f32 or one of `fourfold quantize --help` [default: mxfp4 if that
+    /// changes no expert weight, else the experts' own type]
+    #[arg(long = "type", value_name = "TYPE", value_parser = quantize::parse_recipe)]
+    recipe: Option<Recipe>,
+    /// A type for the tensors whose name the pattern is found in; the first match counts
+    #[arg(long, value_name = "REGEX=TYPE", value_parser = quantize::parse_override)]
+    tensor_type: Vec<Override>,
+    /// The recipe's main type for every matrix, without exceptions for sensitive ones
+    #[arg(long)]
+    pure: bool,
+    /// Change experts even if they are MXFP4 already
+    #[arg(long)]
+    requantize_experts: bool,
+    /// Write several files of at most about this size, for example 40G
+    #[arg(long, value_name = "SIZE", value_parser = terminal::parse_bytes)]
     split_max_size: Option<u64>,
     /// Leave the tokenizer out (llama.cpp's vocabulary type `none`)
     #[arg(long)]
@@ -48,7 +60,10 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(&args.folder)?;
     let options = Options {
-        output: args.kind,
+        recipe: args.recipe,
+        overrides: args.tensor_type,
+        pure: args.pure,
+        requantize_experts: args.requantize_experts,
         tokenizer: !args.no_tokenizer,
     };
     let plan = Plan::new(&checkpoint, &options)?;
@@ -115,9 +130,10 @@ fn show(plan: &Plan, path: &Path) -> anyhow::Result<()> {
     let mut out = terminal::stdout();
     let mut by_type: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
     for planned in &plan.tensors {
-        let weights: u64 = planned.matrix.shape.iter().product();
         let sums = by_type.entry(planned.dtype.name()).or_default();
-        *sums = (sums.0 + 1, sums.1 + weights, sums.2 + planned.bytes());
+        sums.0 += 1;
+        sums.1 += planned.matrix.weights();
+        sums.2 += planned.bytes();
         let dims = format!("{:?}", planned.matrix.dims());
         writeln!(
             out,
@@ -128,7 +144,9 @@ fn show(plan: &Plan, path: &Path) -> anyhow::Result<()> {
         )?;
     }
     writeln!(out)?;
+    let mut all = 0;
     for (name, (tensors, weights, bytes)) in by_type {
+        all += weights;
         writeln!(
             out,
             "{name:<6} {tensors:>4} tensors {:>10} weights {:>10}",
@@ -136,18 +154,13 @@ fn show(plan: &Plan, path: &Path) -> anyhow::Result<()> {
             terminal::bytes(bytes)
         )?;
     }
-    let weights: u64 = plan
-        .tensors
-        .iter()
-        .flat_map(|planned| planned.matrix.shape.iter().copied().reduce(|a, b| a * b))
-        .sum();
     writeln!(
         out,
         "{}: {} tensors, {} bytes, {:.2} bits per weight",
         path.display(),
         plan.tensors.len(),
         terminal::grouped(plan.bytes()),
-        8.0 * plan.bytes() as f64 / weights as f64
+        8.0 * plan.bytes() as f64 / all as f64
     )?;
     Ok(out.flush()?)
 }
@@ -157,44 +170,5 @@ fn output_path(wish: Option<&Path>, name: &str) -> PathBuf {
         Some(folder) if folder.is_dir() => folder.join(name),
         Some(file) => file.to_owned(),
         None => PathBuf::from(name),
-    }
-}
-
-fn output_type(text: &str) -> Result<OutputType, String> {
-    OutputType::from_name(text).ok_or_else(|| "expected mxfp4, q8_0, bf16, f16 or f32".to_owned())
-}
-
-/// `40G`, `500M`: powers of ten, as disks are sold and as llama.cpp's splitter counts.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor = match text[digits.len()..].trim_end_matches(['b', 'B']) {
-        "" => 1,
-        "k" | "K" => 1_000,
-        "m" | "M" => 1_000_000,
-        "g" | "G" => 1_000_000_000,
-        "t" | "T" => 1_000_000_000_000,
-        _ => 0,
-    };
-    let number = digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor));
-    number
-        .filter(|&bytes| bytes > 0)
-        .ok_or_else(|| "expected a size such as 40G or 500M".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_read_with_and_without_a_unit() {
-        assert_eq!(size("40G"), Ok(40_000_000_000));
-        assert_eq!(size("500MB"), Ok(500_000_000));
-        assert_eq!(size("1234"), Ok(1234));
-        for wrong in ["", "G", "0", "-1G", "4Q", "99999999999T"] {
-            assert!(size(wrong).is_err(), "{wrong}");
-        }
     }
 }

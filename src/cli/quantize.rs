@@ -62,14 +62,16 @@ static AFTER_HELP: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
     help
 });
 
-fn parse_recipe(name: &str) -> Result<Recipe, String> {
+/// A recipe, by its name.
+pub fn parse_recipe(name: &str) -> Result<Recipe, String> {
     Recipe::from_name(name).ok_or_else(|| {
         let names: Vec<_> = Recipe::TABLE.iter().map(|row| row.name).collect();
         format!("there is no such recipe; there are {}", names.join(", "))
     })
 }
 
-fn parse_override(text: &str) -> Result<Override, String> {
+/// A `REGEX=TYPE`.
+pub fn parse_override(text: &str) -> Result<Override, String> {
     Override::parse(text).map_err(|error| error.to_string())
 }
 
