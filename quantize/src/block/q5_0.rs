@@ -40,23 +40,26 @@ impl BlockQ5_0 {
 /// Splits five-bit levels into fifth bits and packed low bits.
 #[inline(always)]
 pub fn split_fifth(levels: &[u8; 32]) -> ([u8; 4], [u8; 16]) {
-    let mut high = 0u32;
-    for (k, level) in levels.iter().enumerate() {
-        high |= u32::from(level >> 4) << k;
+    let (mut high, mut low) = ([0; 4], [0; 32]);
+    for (high, levels) in high.iter_mut().zip(levels.as_chunks::<8>().0) {
+        // The product gathers bit 0 of byte i of its first factor at bit 56 + i.
+        let fifths = u64::from_le_bytes(*levels) >> 4 & 0x0101_0101_0101_0101;
+        *high = (fifths.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
     }
-    (
-        high.to_le_bytes(),
-        pack_nibbles(&levels.map(|level| level & 15)),
-    )
+    for (low, level) in low.iter_mut().zip(levels) {
+        *low = level & 15;
+    }
+    (high, pack_nibbles(&low))
 }
 
 /// Undoes [`split_fifth`].
 #[inline(always)]
 pub fn join_fifth(qh: [u8; 4], qs: &[u8; 16]) -> [u8; 32] {
-    let high = u32::from_le_bytes(qh);
     let mut levels = unpack_nibbles(qs);
-    for (k, level) in levels.iter_mut().enumerate() {
-        *level |= ((high >> k) as u8 & 1) << 4;
+    for (levels, high) in levels.as_chunks_mut::<8>().0.iter_mut().zip(qh) {
+        for (k, level) in levels.iter_mut().enumerate() {
+            *level |= (high >> k & 1) << 4;
+        }
     }
     levels
 }

@@ -17,6 +17,8 @@ use super::number::{byte, clamp, round_even};
 /// The longest group any format has.
 pub const LONGEST: usize = 32;
 
+const ZEROS: [f32; LONGEST] = [0.0; LONGEST];
+
 /// Groups of `len` consecutive values with the weight of each value in the error.
 #[derive(Clone, Copy)]
 pub struct Groups<'a> {
@@ -143,25 +145,43 @@ impl<I: Isa> Wide<I> {
     /// Values and weights of the groups of one turn: row i holds value i of each group.
     /// Lanes without a group hold zeros.
     #[inline(always)]
-    fn side_by_side(self, groups: Groups<'_>, turn: usize) -> [[I::F; LONGEST]; 2] {
+    fn side_by_side<'s>(
+        self,
+        groups: Groups<'_>,
+        turn: usize,
+        scratch: &'s mut [[I::F; LONGEST]; 2],
+    ) -> (&'s [I::F], &'s [I::F]) {
         let values = I::COUNT * groups.len;
         let range = turn * values..((turn + 1) * values).min(groups.x.len());
-        [groups.x, groups.w].map(|source| self.transpose(&source[range.clone()], groups.len))
+        let [x, w] = scratch;
+        self.transpose(&groups.x[range.clone()], groups.len, x);
+        self.transpose(&groups.w[range], groups.len, w);
+        (&x[..groups.len], &w[..groups.len])
     }
 
     #[inline(always)]
-    fn transpose(self, source: &[f32], len: usize) -> [I::F; LONGEST] {
+    fn transpose(self, source: &[f32], len: usize, out: &mut [I::F; LONGEST]) {
         let mut rows = [[0.0; MOST]; LONGEST];
-        for (lane, group) in source.chunks_exact(len).enumerate() {
-            for (row, &v) in rows.iter_mut().zip(group) {
-                row[lane & (MOST - 1)] = v;
+        // Four groups by four values at a time is what the vectorizer turns into shuffles.
+        for (lane, groups) in source.chunks(4 * len).enumerate() {
+            let group = |g: usize| groups.get(g * len..(g + 1) * len).unwrap_or(&ZEROS[..len]);
+            let (a, b) = (group(0).as_chunks::<4>().0, group(1).as_chunks::<4>().0);
+            let (c, d) = (group(2).as_chunks::<4>().0, group(3).as_chunks::<4>().0);
+            for ((rows, (a, b)), (c, d)) in rows
+                .as_chunks_mut::<4>()
+                .0
+                .iter_mut()
+                .zip(a.iter().zip(b))
+                .zip(c.iter().zip(d))
+            {
+                for (i, row) in rows.iter_mut().enumerate() {
+                    row.as_chunks_mut().0[lane] = [a[i], b[i], c[i], d[i]];
+                }
             }
         }
-        let mut out = [self.0.splat(0.0); LONGEST];
         for (out, row) in out[..len].iter_mut().zip(&rows) {
             *out = self.0.load(row);
         }
-        out
     }
 
     #[inline(always)]
@@ -212,27 +232,27 @@ impl<I: Isa> Wide<I> {
 impl<I: Isa> Search for Wide<I> {
     #[inline(always)]
     fn symmetric(self, groups: Groups<'_>, n: f32, fits: &mut [Fit]) {
+        let mut scratch = [[self.0.splat(0.0); LONGEST]; 2];
         for turn in 0..self.turns(groups) {
-            let [x, w] = self.side_by_side(groups, turn);
-            let (x, w) = (&x[..groups.len], &w[..groups.len]);
+            let (x, w) = self.side_by_side(groups, turn, &mut scratch);
             self.spread_fits(symmetric::lanes(self.0, x, w, n), turn, fits);
         }
     }
 
     #[inline(always)]
     fn asymmetric(self, groups: Groups<'_>, trials: &asymmetric::Trials, fits: &mut [Fit]) {
+        let mut scratch = [[self.0.splat(0.0); LONGEST]; 2];
         for turn in 0..self.turns(groups) {
-            let [x, w] = self.side_by_side(groups, turn);
-            let (x, w) = (&x[..groups.len], &w[..groups.len]);
+            let (x, w) = self.side_by_side(groups, turn, &mut scratch);
             self.spread_fits(asymmetric::lanes(self.0, x, w, trials), turn, fits);
         }
     }
 
     #[inline(always)]
     fn positive(self, groups: Groups<'_>, n: f32, scales: &mut [f32], levels: &mut [u8]) {
+        let mut scratch = [[self.0.splat(0.0); LONGEST]; 2];
         for turn in 0..self.turns(groups) {
-            let [x, w] = self.side_by_side(groups, turn);
-            let (x, w) = (&x[..groups.len], &w[..groups.len]);
+            let (x, w) = self.side_by_side(groups, turn, &mut scratch);
             let mut found = [self.0.splat(0.0); LONGEST];
             let found = &mut found[..groups.len];
             self.spread(positive::lanes(self.0, x, w, n, found), turn, scales);
@@ -242,9 +262,9 @@ impl<I: Isa> Search for Wide<I> {
 
     #[inline(always)]
     fn descent(self, groups: Groups<'_>, scales: &mut [f32], levels: &mut [u8]) {
+        let mut scratch = [[self.0.splat(0.0); LONGEST]; 2];
         for turn in 0..self.turns(groups) {
-            let [x, w] = self.side_by_side(groups, turn);
-            let (x, w) = (&x[..groups.len], &w[..groups.len]);
+            let (x, w) = self.side_by_side(groups, turn, &mut scratch);
             let mut found = [self.0.splat(0.0); LONGEST];
             let found = &mut found[..groups.len];
             self.spread(descent::lanes(self.0, x, w, found), turn, scales);
@@ -254,9 +274,9 @@ impl<I: Isa> Search for Wide<I> {
 
     #[inline(always)]
     fn codebook(self, groups: Groups<'_>, scales: &mut [f32]) {
+        let mut scratch = [[self.0.splat(0.0); LONGEST]; 2];
         for turn in 0..self.turns(groups) {
-            let [x, w] = self.side_by_side(groups, turn);
-            let (x, w) = (&x[..groups.len], &w[..groups.len]);
+            let (x, w) = self.side_by_side(groups, turn, &mut scratch);
             self.spread(codebook::lanes(self.0, x, w), turn, scales);
         }
     }
