@@ -116,6 +116,7 @@ fn gemm(kernels: &Kernels, pool: &Pool, dtype: DType, bytes: &Bytes, tokens: usi
     let seconds = best(|| {
         let product = Product {
             weight: matrix,
+            scale: 1.0,
             bias: None,
             out: &mut out,
             add: false,
@@ -148,6 +149,7 @@ fn gemv(
     let seconds = best(|| {
         let product = Product {
             weight: matrix,
+            scale: 1.0,
             bias: None,
             out: &mut out,
             add: false,
@@ -189,6 +191,8 @@ fn experts(kernels: &Kernels, pool: &Pool, bytes: &Bytes, tokens: usize, gmac: f
             ff: COLUMNS,
             columns: COLUMNS,
             swiglu_limit: 7.0,
+            swiglu_alpha: 1.702,
+            scales: [None; 3],
         };
         let routes: Vec<_> = (0..tokens * used)
             .map(|i| ((i * 5 + round * 11) % n_experts, 0.25))

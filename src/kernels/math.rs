@@ -31,14 +31,14 @@ pub fn exp<I: Isa>(isa: I, x: I::Floats) -> I::Floats {
     isa.mul(sum, isa.as_floats(power))
 }
 
-/// gpt-oss's gated unit: `min(gate, limit) * sigmoid(1.702 * gate) * (clamp(up) + 1)`.
+/// gpt-oss's gated unit: `min(gate, limit) * sigmoid(alpha * gate) * (clamp(up) + 1)`.
 #[inline(always)]
-pub fn swiglu<I: Isa>(isa: I, gate: I::Floats, up: I::Floats, limit: f32) -> I::Floats {
+pub fn swiglu<I: Isa>(isa: I, gate: I::Floats, up: I::Floats, limit: f32, alpha: f32) -> I::Floats {
     let limit = isa.splat(limit);
     let one = isa.splat(1.0);
     let gate = isa.min(limit, gate);
     let up = isa.max(isa.sub(isa.splat(0.0), limit), isa.min(limit, up));
-    let power = exp(isa, isa.mul(gate, isa.splat(-1.702)));
+    let power = exp(isa, isa.mul(gate, isa.splat(-alpha)));
     let gated = isa.div(gate, isa.add(one, power));
     isa.mul(gated, isa.add(up, one))
 }
@@ -82,7 +82,7 @@ mod tests {
         #[inline(always)]
         fn run<I: Isa>(self, isa: I) -> f32 {
             let (gate, up) = (isa.splat(self.0), isa.splat(self.1));
-            isa.sum(swiglu(isa, gate, up, self.2)) / I::LANES as f32
+            isa.sum(swiglu(isa, gate, up, self.2, 1.702)) / I::LANES as f32
         }
     }
 

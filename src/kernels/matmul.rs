@@ -11,6 +11,8 @@ use std::ops::Range;
 pub struct Product<'a> {
     /// The weights: as many columns as the input.
     pub weight: Matrix<'a>,
+    /// A factor of each row's result, which some NVFP4 files keep beside a matrix; 1 otherwise.
+    pub scale: f32,
     /// Added to each row's result.
     pub bias: Option<&'a [f32]>,
     /// The results: for each token a value for each row of the matrix.
@@ -152,6 +154,7 @@ impl Kernels {
                 );
                 Share {
                     weight: product.weight,
+                    scale: product.scale,
                     bias: product.bias,
                     add: product.add,
                     out: SharedOut {
@@ -179,6 +182,7 @@ impl Kernels {
 /// A product as the workers see it.
 struct Share<'a> {
     weight: Matrix<'a>,
+    scale: f32,
     bias: Option<&'a [f32]>,
     add: bool,
     out: SharedOut,
@@ -219,12 +223,7 @@ impl Task for Work<'_> {
                     for (token, results) in results.0[..count].iter().enumerate() {
                         // SAFETY: `matmul` checked the size of `out`; a panel has one worker.
                         let out = unsafe { share.out.row(batch + token, index * ROWS, rows.rows) };
-                        finish(
-                            out,
-                            results,
-                            share.bias.map(|bias| &bias[index * ROWS..]),
-                            share.add,
-                        );
+                        finish(out, results, share, index);
                     }
                 }
                 before += share.panels();
@@ -234,11 +233,11 @@ impl Task for Work<'_> {
 }
 
 #[inline(always)]
-fn finish(out: &mut [f32], results: &[f32; ROWS], bias: Option<&[f32]>, add: bool) {
+fn finish(out: &mut [f32], results: &[f32; ROWS], share: &Share, panel: usize) {
     let zeros = [0.0; ROWS];
-    let bias = bias.unwrap_or(&zeros);
+    let bias = share.bias.map_or(&zeros[..], |bias| &bias[panel * ROWS..]);
     for ((out, result), bias) in out.iter_mut().zip(results).zip(bias) {
-        let value = result + bias;
-        *out = if add { *out + value } else { value };
+        let value = result.mul_add(share.scale, *bias);
+        *out = if share.add { *out + value } else { value };
     }
 }

@@ -4,6 +4,7 @@
 //! number of threads, of tokens computed together, and the instruction set.
 
 mod activations;
+pub mod attention;
 pub mod ceilings;
 mod dispatch;
 mod float;
@@ -11,7 +12,10 @@ pub mod isa;
 pub mod math;
 mod matmul;
 mod moe;
+mod norm;
+pub mod page;
 mod panel;
+mod router;
 #[cfg(test)]
 mod tests;
 mod weight;
@@ -19,10 +23,12 @@ mod weight;
 use crate::threads::Pool;
 pub use activations::Activations;
 use dispatch::Chosen;
+use fourfold_quantize::block::decode_rows;
 use fourfold_quantize::dtype::DType;
 use isa::Task;
 pub use matmul::Product;
 pub use moe::{Experts, Scratch};
+pub use router::Router;
 
 /// What can be wrong with a request to this module.
 #[derive(Debug, thiserror::Error)]
@@ -104,12 +110,26 @@ impl<'a> Matrix<'a> {
         self.columns
     }
 
+    /// Its bytes, row after row.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// One row as f32.
+    pub fn decode_row(&self, row: usize, out: &mut [f32]) {
+        let row = self.slice(row, 1);
+        // Cannot fail for what `new` let through; were it so, NaN would show it.
+        if decode_rows(row.dtype, row.bytes, out).is_err() {
+            out.fill(f32::NAN);
+        }
+    }
+
     fn row_bytes(&self) -> usize {
         self.bytes.len() / self.rows.max(1)
     }
 
     /// Rows `first` to `first + count`.
-    fn slice(&self, first: usize, count: usize) -> Matrix<'a> {
+    pub fn slice(&self, first: usize, count: usize) -> Matrix<'a> {
         let stride = self.row_bytes();
         Matrix {
             rows: count,

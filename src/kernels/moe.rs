@@ -32,6 +32,10 @@ pub struct Experts<'a> {
     pub columns: usize,
     /// Where the gate, from above, and up, on both sides, are clamped.
     pub swiglu_limit: f32,
+    /// What the gate is multiplied with inside its sigmoid: 1.702.
+    pub swiglu_alpha: f32,
+    /// For gate, up and down a factor for each expert, which some NVFP4 files keep beside the matrices.
+    pub scales: [Option<&'a [f32]>; 3],
 }
 
 /// Buffers of [`Kernels::experts`], to be used again and again.
@@ -44,6 +48,12 @@ pub struct Scratch {
     /// Their weights.
     weights: Vec<f32>,
     hidden: Activations,
+}
+
+impl Experts<'_> {
+    fn scale(&self, part: usize, expert: usize) -> f32 {
+        self.scales[part].map_or(1.0, |scales| scales[expert])
+    }
 }
 
 impl Scratch {
@@ -195,12 +205,7 @@ impl Task for GateUp<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Experts {
-            ff,
-            n_experts,
-            swiglu_limit,
-            ..
-        } = *self.experts;
+        let Experts { ff, n_experts, .. } = *self.experts;
         let panels = ff.div_ceil(ROWS);
         let mut gates = Results([[0.0; ROWS]; BATCH]);
         let mut ups = Results([[0.0; ROWS]; BATCH]);
@@ -233,7 +238,7 @@ impl Task for GateUp<'_> {
                             &ups.0[token],
                             at,
                             rows.rows,
-                            swiglu_limit,
+                            [self.experts.scale(0, expert), self.experts.scale(1, expert)],
                         );
                         // SAFETY: `hidden` has room for every route, and a route's panel has one worker.
                         unsafe {
@@ -257,8 +262,10 @@ impl GateUp<'_> {
         up: &[f32; ROWS],
         at: usize,
         rows: usize,
-        limit: f32,
+        factors: [f32; 2],
     ) -> [f32; ROWS] {
+        let (limit, alpha) = (self.experts.swiglu_limit, self.experts.swiglu_alpha);
+        let factors = factors.map(|factor| isa.splat(factor));
         let mut biases = [[0.0; ROWS]; 2];
         biases[0][..rows].copy_from_slice(&self.experts.gate_bias[at..at + rows]);
         biases[1][..rows].copy_from_slice(&self.experts.up_bias[at..at + rows]);
@@ -266,17 +273,19 @@ impl GateUp<'_> {
         for lane in (0..ROWS).step_by(I::LANES) {
             // SAFETY: all arrays hold 32 values.
             unsafe {
-                let gate = isa.add(
+                let gate = isa.fma(
                     isa.load(gate.as_ptr().add(lane)),
+                    factors[0],
                     isa.load(biases[0].as_ptr().add(lane)),
                 );
-                let up = isa.add(
+                let up = isa.fma(
                     isa.load(up.as_ptr().add(lane)),
+                    factors[1],
                     isa.load(biases[1].as_ptr().add(lane)),
                 );
                 isa.store(
                     hidden.as_mut_ptr().add(lane),
-                    math::swiglu(isa, gate, up, limit),
+                    math::swiglu(isa, gate, up, limit, alpha),
                 );
             }
         }
@@ -306,6 +315,7 @@ impl Task for Down<'_> {
         for expert in 0..n_experts {
             let (start, end) = (self.starts[expert], self.starts[expert + 1]);
             let down = self.experts.down.slice(expert * columns, columns);
+            let factor = self.experts.scale(2, expert);
             for batch in (start..end).step_by(BATCH) {
                 let count = BATCH.min(end - batch);
                 for panel in self.panels.clone() {
@@ -321,7 +331,7 @@ impl Task for Down<'_> {
                         // SAFETY: `experts` checked the size of `out`; rows have one worker.
                         let out = unsafe { self.out.row(token as usize, panel * ROWS, rows.rows) };
                         for ((out, result), bias) in out.iter_mut().zip(results).zip(bias) {
-                            *out = weight.mul_add(result + bias, *out);
+                            *out = weight.mul_add(result.mul_add(factor, *bias), *out);
                         }
                     }
                 }

@@ -111,6 +111,7 @@ fn product(kernels: Kernels, pool: &Pool, matrix: Matrix, x: &[f32], tokens: usi
     let mut out = vec![f32::NAN; tokens * matrix.rows];
     let product = Product {
         weight: matrix,
+        scale: 1.0,
         bias: None,
         out: &mut out,
         add: false,

@@ -111,6 +111,11 @@ impl<P: Products> Isa for Ymm<P> {
         }
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, from: *const i8) -> __m256 {
+        // SAFETY: self proves the instructions, the caller the memory.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         // SAFETY: self proves the instruction.
         unsafe { _mm256_add_ps(a, b) }

@@ -95,6 +95,11 @@ impl Isa for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, from: *const i8) -> __m512 {
+        // SAFETY: self proves the instructions, the caller the memory.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         // SAFETY: self proves the instruction.
         unsafe { _mm512_add_ps(a, b) }

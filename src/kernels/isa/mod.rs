@@ -63,6 +63,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` 16-bit numbers are readable at `from`.
     unsafe fn load_bf16(self, from: *const u16) -> Self::Floats;
+    /// Reads one vector of signed bytes.
+    /// # Safety
+    /// `LANES` bytes are readable at `from`.
+    unsafe fn load_bytes(self, from: *const i8) -> Self::Floats;
     /// a + b
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
     /// a - b

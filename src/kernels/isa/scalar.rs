@@ -80,6 +80,12 @@ impl Isa for Scalar {
         bits.map(|bits| bf16::from_bits(bits).to_f32())
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, from: *const i8) -> Self::Floats {
+        // SAFETY: the caller promises LANES readable bytes.
+        let bytes = unsafe { from.cast::<[i8; LANES]>().read_unaligned() };
+        bytes.map(f32::from)
+    }
+    #[inline(always)]
     fn add(self, a: Self::Floats, b: Self::Floats) -> Self::Floats {
         each(a, b, |a, b| a + b)
     }

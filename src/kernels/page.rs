@@ -1,0 +1,217 @@
+//! Keys and values of 64 neighbouring positions: the unit in which a cache grows, and a tile of attention.
+//!
+//! For every key-value head a page holds its keys turned around, `[head_dim][64 positions]`, then its values,
+//! `[64 positions][head_dim]`. So both products of attention read rows of 64 numbers whose lanes are outputs:
+//! scores of 64 positions, then `head_dim` sums. Nothing is transposed or reduced across lanes later.
+
+use std::alloc::{Layout as Allocation, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+/// Positions in a page.
+pub const PAGE: usize = 64;
+/// Elements that share a scale in a q8_0 cache.
+const BLOCK: usize = 32;
+
+/// How a cache stores a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvType {
+    /// As computed; for `--exact`.
+    F32,
+    /// Half precision: the default.
+    F16,
+    /// Eight bits, with a half-precision scale for 32 of them.
+    Q8_0,
+}
+
+/// Where things are in a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageLayout {
+    /// Type of the numbers.
+    pub kv_type: KvType,
+    /// Heads in the page.
+    pub kv_heads: usize,
+    /// Length of a key and of a value.
+    pub head_dim: usize,
+}
+
+impl PageLayout {
+    /// Bytes of a page.
+    pub fn bytes(&self) -> usize {
+        self.kv_heads * 2 * self.half_bytes()
+    }
+
+    /// Bytes of the keys, or the values, of one head.
+    fn half_bytes(&self) -> usize {
+        let numbers = PAGE * self.head_dim;
+        match self.kv_type {
+            KvType::F32 => 4 * numbers,
+            KvType::F16 => 2 * numbers,
+            KvType::Q8_0 => numbers + 2 * numbers / BLOCK,
+        }
+    }
+
+    /// Stores the key and the value of one position.
+    ///
+    /// # Safety
+    /// Nobody else may read the page, or write this head and slot of it, at the same time.
+    pub unsafe fn store(&self, page: &Page, head: usize, slot: usize, key: &[f32], value: &[f32]) {
+        assert!(head < self.kv_heads && slot < PAGE && page.bytes == self.bytes());
+        assert!(key.len() == self.head_dim && value.len() == self.head_dim);
+        let keys = head * 2 * self.half_bytes();
+        let values = keys + self.half_bytes();
+        let at = |offset: usize| {
+            debug_assert!(offset < page.bytes);
+            // SAFETY: the offsets below stay inside the page, whose size was compared above.
+            unsafe { page.start.as_ptr().add(offset) }
+        };
+        match self.kv_type {
+            KvType::F32 => {
+                for (i, (k, v)) in key.iter().zip(value).enumerate() {
+                    // SAFETY: inside the page, aligned to 4 bytes because every part is a multiple of 256.
+                    unsafe {
+                        at(keys + 4 * (i * PAGE + slot)).cast::<f32>().write(*k);
+                        at(values + 4 * (slot * self.head_dim + i))
+                            .cast::<f32>()
+                            .write(*v);
+                    }
+                }
+            }
+            KvType::F16 => {
+                let (mut k, mut v) = ([0u16; BLOCK], [0u16; BLOCK]);
+                for start in (0..self.head_dim).step_by(BLOCK) {
+                    let end = (start + BLOCK).min(self.head_dim);
+                    half_bits(&key[start..end], &mut k);
+                    half_bits(&value[start..end], &mut v);
+                    for i in start..end {
+                        // SAFETY: as above, for 2 bytes.
+                        unsafe {
+                            at(keys + 2 * (i * PAGE + slot))
+                                .cast::<u16>()
+                                .write(k[i - start]);
+                            at(values + 2 * (slot * self.head_dim + i))
+                                .cast::<u16>()
+                                .write(v[i - start]);
+                        }
+                    }
+                }
+            }
+            KvType::Q8_0 => {
+                let key_scales = keys + PAGE * self.head_dim;
+                let value_scales = values + PAGE * self.head_dim;
+                for block in 0..self.head_dim / BLOCK {
+                    let range = block * BLOCK..(block + 1) * BLOCK;
+                    let (key_scale, k) = eight_bits(&key[range.clone()]);
+                    let (value_scale, v) = eight_bits(&value[range]);
+                    // SAFETY: as above; scales follow the 64 * head_dim bytes, at an even offset.
+                    unsafe {
+                        at(key_scales + 2 * (block * PAGE + slot))
+                            .cast::<u16>()
+                            .write(key_scale.to_bits());
+                        at(value_scales + 2 * (slot * (self.head_dim / BLOCK) + block))
+                            .cast::<u16>()
+                            .write(value_scale.to_bits());
+                        for i in 0..BLOCK {
+                            at(keys + (block * BLOCK + i) * PAGE + slot)
+                                .cast::<i8>()
+                                .write(k[i]);
+                            at(values + slot * self.head_dim + block * BLOCK + i)
+                                .cast::<i8>()
+                                .write(v[i]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The keys of one head as they are stored, then its values.
+    ///
+    /// # Safety
+    /// Nobody may write to the page while the slices live.
+    pub unsafe fn head<'a>(&self, page: &'a Page, head: usize) -> (&'a [u8], &'a [u8]) {
+        assert!(head < self.kv_heads && page.bytes == self.bytes());
+        // SAFETY: the page holds this many bytes, all initialised, and is not written to meanwhile.
+        let all = unsafe { std::slice::from_raw_parts(page.start.as_ptr(), page.bytes) };
+        all[head * 2 * self.half_bytes()..][..2 * self.half_bytes()].split_at(self.half_bytes())
+    }
+}
+
+/// Half-precision bits; what would become infinite stays at the largest finite value,
+/// because attention multiplies masked values by zero and infinity would make that NaN.
+fn half_bits(source: &[f32], out: &mut [u16; BLOCK]) {
+    let mut clamped = [0f32; BLOCK];
+    for (to, from) in clamped.iter_mut().zip(source) {
+        *to = from.clamp(f16::MIN.to_f32(), f16::MAX.to_f32());
+    }
+    let mut halves = [f16::ZERO; BLOCK];
+    halves.convert_from_f32_slice(&clamped);
+    for (to, from) in out.iter_mut().zip(halves) {
+        *to = from.to_bits();
+    }
+}
+
+/// A block of a q8_0 cache: its scale and its numbers.
+fn eight_bits(source: &[f32]) -> (f16, [i8; BLOCK]) {
+    let largest = source
+        .iter()
+        .fold(0f32, |most, value| most.max(value.abs()));
+    let scale = f16::from_f32((largest / 127.0).min(f16::MAX.to_f32()));
+    let inverse = match scale.to_f32() {
+        0.0 => 0.0,
+        scale => 1.0 / scale,
+    };
+    let mut out = [0; BLOCK];
+    for (to, from) in out.iter_mut().zip(source) {
+        *to = (from * inverse).round_ties_even().clamp(-127.0, 127.0) as i8;
+    }
+    (scale, out)
+}
+
+/// The memory of one page, aligned to a cache line.
+///
+/// It is written through a shared reference, because many workers store different heads and positions at once;
+/// [`PageLayout::store`] and [`PageLayout::head`] say when that is allowed.
+pub struct Page {
+    start: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: a page is plain memory; its users promise not to race on any byte of it.
+unsafe impl Send for Page {}
+// SAFETY: as above.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// A page of zeros, or nothing if memory has run out.
+    pub fn new(layout: &PageLayout) -> Option<Self> {
+        let bytes = layout.bytes();
+        let allocation = Allocation::from_size_align(bytes.max(64), 64).ok()?;
+        // SAFETY: the size is not zero.
+        let start = NonNull::new(unsafe { alloc_zeroed(allocation) })?;
+        Some(Self { start, bytes })
+    }
+
+    /// A copy, or nothing if memory has run out.
+    ///
+    /// # Safety
+    /// Nobody may write to the page meanwhile.
+    pub unsafe fn try_clone(&self, layout: &PageLayout) -> Option<Self> {
+        let copy = Self::new(layout)?;
+        assert!(copy.bytes == self.bytes);
+        // SAFETY: two different allocations of the same size.
+        unsafe { copy.start.copy_from_nonoverlapping(self.start, self.bytes) };
+        Some(copy)
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let allocation = Allocation::from_size_align(self.bytes.max(64), 64)
+            .expect("the same size was accepted at the allocation");
+        // SAFETY: allocated with the same layout in `new`.
+        unsafe { dealloc(self.start.as_ptr(), allocation) };
+    }
+}

@@ -1,0 +1,199 @@
+//! The router, in f32: which experts a token is sent to, and with which weights.
+
+use super::Kernels;
+use super::isa::{Isa, Task};
+use crate::threads::Pool;
+use crate::work::{Items, Parts};
+
+/// Experts of a work item, and tokens: four rows of weights stay in the first-level cache for all of its tokens.
+const EXPERTS: usize = 4;
+const TOKENS: usize = 16;
+
+/// The router of one layer.
+pub struct Router<'a> {
+    /// `(experts, dim)`
+    pub weight: &'a [f32],
+    /// `(experts)`
+    pub bias: &'a [f32],
+}
+
+impl Kernels {
+    /// Computes the logits `(tokens, experts)`, then each token's `used` experts with the highest ones.
+    pub fn route(
+        &self,
+        pool: &Pool,
+        router: &Router,
+        x: &[f32],
+        used: usize,
+        logits: &mut Vec<f32>,
+        routes: &mut Vec<(usize, f32)>,
+    ) {
+        let experts = router.bias.len();
+        let dim = router.weight.len() / experts;
+        let tokens = x.len() / dim;
+        assert!(router.weight.len() == experts * dim && x.len() == tokens * dim && used <= experts);
+        logits.resize(tokens * experts, 0.0);
+        routes.resize(tokens * used, (0, 0.0));
+        let blocks = experts.div_ceil(EXPERTS);
+        let items = Items::new(tokens.div_ceil(TOKENS) * blocks);
+        let parts = Parts::new(logits);
+        pool.run(|_| {
+            while let Some(item) = items.next() {
+                let first = item / blocks * TOKENS;
+                let expert = item % blocks * EXPERTS;
+                self.call(Logits {
+                    router,
+                    x,
+                    tokens: first..(first + TOKENS).min(tokens),
+                    experts: expert..(expert + EXPERTS).min(experts),
+                    out: &parts,
+                });
+            }
+        });
+        for (logits, routes) in logits
+            .chunks_exact(experts)
+            .zip(routes.chunks_exact_mut(used))
+        {
+            choose(logits, routes);
+        }
+    }
+}
+
+/// Logits of some tokens for some experts.
+struct Logits<'a> {
+    router: &'a Router<'a>,
+    x: &'a [f32],
+    tokens: std::ops::Range<usize>,
+    experts: std::ops::Range<usize>,
+    out: &'a Parts<'a, f32>,
+}
+
+impl Task for Logits<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let count = self.router.bias.len();
+        let dim = self.router.weight.len() / count;
+        for token in self.tokens {
+            let x = &self.x[token * dim..][..dim];
+            let weights = |expert: usize| &self.router.weight[expert * dim..][..dim];
+            let mut products = [0.0; EXPERTS];
+            let first = self.experts.start;
+            if self.experts.len() == EXPERTS {
+                products = dots(isa, x, std::array::from_fn(|i| weights(first + i)));
+            } else {
+                for (i, product) in products[..self.experts.len()].iter_mut().enumerate() {
+                    [*product] = dots(isa, x, [weights(first + i)]);
+                }
+            }
+            for (product, expert) in products.iter().zip(self.experts.clone()) {
+                // SAFETY: this token and expert belong to this item alone.
+                let out = unsafe { self.out.element(token * count + expert) };
+                *out = product + self.router.bias[expert];
+            }
+        }
+    }
+}
+
+/// Products of one vector with several, each in two independent sums.
+#[inline(always)]
+fn dots<I: Isa, const N: usize>(isa: I, x: &[f32], weights: [&[f32]; N]) -> [f32; N] {
+    let mut sums = [[isa.splat(0.0); 2]; N];
+    let step = 2 * I::LANES;
+    let whole = x.len() / step * step;
+    assert!(weights.iter().all(|weights| weights.len() == x.len()));
+    for start in (0..whole).step_by(step) {
+        for half in 0..2 {
+            let at = start + half * I::LANES;
+            // SAFETY: whole vectors below the length, which is the same for all.
+            unsafe {
+                let x = isa.load(x.as_ptr().add(at));
+                for (sums, weights) in sums.iter_mut().zip(weights) {
+                    sums[half] = isa.fma(isa.load(weights.as_ptr().add(at)), x, sums[half]);
+                }
+            }
+        }
+    }
+    let mut out = [0.0; N];
+    for ((out, [a, b]), weights) in out.iter_mut().zip(sums).zip(weights) {
+        let rest = x[whole..].iter().zip(&weights[whole..]);
+        *out = isa.sum(isa.add(a, b)) + rest.map(|(x, weight)| x * weight).sum::<f32>();
+    }
+    out
+}
+
+/// The experts with the highest logits, lower numbers first among equals, weighted by the softmax over those alone.
+fn choose(logits: &[f32], routes: &mut [(usize, f32)]) {
+    for slot in 0..routes.len() {
+        let taken = &routes[..slot];
+        let mut best = (0, f32::NEG_INFINITY);
+        let mut found = false;
+        for (expert, &logit) in logits.iter().enumerate() {
+            let free = taken.iter().all(|&(taken, _)| taken != expert);
+            if free && (!found || logit > best.1) {
+                best = (expert, logit);
+                found = true;
+            }
+        }
+        routes[slot] = best;
+    }
+    let highest = routes.first().map_or(0.0, |route| route.1);
+    let mut sum = 0.0;
+    for (_, weight) in routes.iter_mut() {
+        *weight = (*weight - highest).exp();
+        sum += *weight;
+    }
+    for (_, weight) in routes {
+        *weight /= sum;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_logits_win_and_ties_go_to_the_lower_number() {
+        let mut routes = [(0, 0.0); 3];
+        choose(&[1.0, 3.0, 2.0, 3.0, 2.0], &mut routes);
+        assert_eq!(routes.map(|route| route.0), [1, 3, 2]);
+        let total = 2.0 + (-1f32).exp();
+        assert_eq!(routes[0].1, 1.0 / total);
+        assert_eq!(routes[2].1, (-1f32).exp() / total);
+    }
+
+    #[test]
+    fn every_token_and_expert_has_its_own_logit_at_any_size() {
+        let pool = Pool::new(2);
+        for kernels in Kernels::available() {
+            for (tokens, experts, dim) in [(1, 5, 40), (37, 9, 33), (3, 32, 96)] {
+                let number = |i: usize| ((i * 37 + 11) % 17) as f32 - 8.0;
+                let x: Vec<f32> = (0..tokens * dim).map(number).collect();
+                let weight: Vec<f32> = (0..experts * dim).map(|i| number(i + 5)).collect();
+                let bias: Vec<f32> = (0..experts).map(|i| i as f32).collect();
+                let router = Router {
+                    weight: &weight,
+                    bias: &bias,
+                };
+                let (mut logits, mut routes) = (Vec::new(), Vec::new());
+                kernels.route(&pool, &router, &x, 2, &mut logits, &mut routes);
+                for (i, logit) in logits.iter().enumerate() {
+                    let (x, weight) = (&x[i / experts * dim..], &weight[i % experts * dim..]);
+                    // Small integers: exact in any order.
+                    let product: f32 = x[..dim]
+                        .iter()
+                        .zip(&weight[..dim])
+                        .map(|(a, b)| a * b)
+                        .sum();
+                    assert_eq!(
+                        *logit,
+                        product + (i % experts) as f32,
+                        "{} {i}",
+                        kernels.isa()
+                    );
+                }
+                assert_eq!(routes.len(), 2 * tokens);
+            }
+        }
+    }
+}
