@@ -2,6 +2,10 @@
 
 pub mod harmony;
 pub mod kernels;
+pub mod model;
 pub mod sample;
 pub mod threads;
 pub mod tokenizer;
+mod work;
+
+pub use model::Model;

@@ -1,0 +1,382 @@
+//! The forward pass, in the order of the paper.
+
+use crate::kernels::{self, Activations, Kernels, Product, Router};
+use crate::threads::Pool;
+
+use super::attention::{Attention, AttentionScratch};
+use super::batch::{Batch, BatchToken};
+use super::phases::{Phase, Phases};
+use super::rope::{Rope, Turns};
+use super::weights::Linear;
+use super::{Config, Error, Sequence, Weights};
+
+/// Tokens that pass through the layers together; longer batches are cut.
+pub const CHUNK: usize = 512;
+
+/// What a forward pass computes with.
+pub(super) struct Engine<'a> {
+    pub config: &'a Config,
+    pub weights: &'a Weights<'a>,
+    pub rope: &'a Rope,
+    pub kernels: &'a Kernels,
+    pub pool: &'a Pool,
+}
+
+/// Memory between the steps of a forward pass, kept from one to the next.
+#[derive(Default)]
+pub struct Scratch {
+    /// The residual stream, `(tokens, dim)`.
+    x: Vec<f32>,
+    /// `(tokens, dim)`
+    normed: Vec<f32>,
+    /// What a matrix product multiplies with.
+    activations: Activations,
+    /// `(tokens, heads * head_dim)`
+    queries: Vec<f32>,
+    /// `(tokens, kv_heads * head_dim)`
+    keys: Vec<f32>,
+    /// `(tokens, kv_heads * head_dim)`
+    values: Vec<f32>,
+    /// `(tokens, heads * head_dim)`
+    attended: Vec<f32>,
+    /// `(tokens, experts)`
+    router_logits: Vec<f32>,
+    /// `(tokens, experts_used)`: expert and weight.
+    routes: Vec<(usize, f32)>,
+    experts: kernels::Scratch,
+    turns: Turns,
+    attention: AttentionScratch,
+    pub(super) phases: Phases,
+    /// The experts that every layer chose, if somebody asked.
+    pub(super) routing: Option<Routing>,
+}
+
+/// For every layer, the experts and weights of each token in turn.
+#[derive(Clone, Debug, Default)]
+pub struct Routing {
+    /// One list per layer; a token has as many entries as it uses experts.
+    pub layers: Vec<Vec<(usize, f32)>>,
+}
+
+/// Logits of the rows that were asked for, in the order of the batch.
+#[derive(Clone, Debug, Default)]
+pub struct Logits {
+    vocabulary: usize,
+    values: Vec<f32>,
+}
+
+impl Scratch {
+    /// Empty. Weights in a float type need inputs that are kept as they are beside their quantized form.
+    pub fn new(keep_values: bool) -> Self {
+        let mut scratch = Self::default();
+        scratch.activations.keep_values(keep_values);
+        scratch
+    }
+}
+
+impl Engine<'_> {
+    /// Runs a batch: fills the sequences' caches and computes the logits that were asked for.
+    pub fn forward(
+        &self,
+        batch: &Batch,
+        sequences: &mut [&mut Sequence],
+        scratch: &mut Scratch,
+        logits: &mut Logits,
+    ) -> Result<(), Error> {
+        batch.check(self.config.vocabulary, sequences)?;
+        logits.vocabulary = self.config.vocabulary;
+        logits.values.clear();
+        for tokens in batch.tokens.chunks(CHUNK) {
+            let count = |sequence| {
+                tokens
+                    .iter()
+                    .filter(|token| token.sequence == sequence)
+                    .count()
+            };
+            for (index, sequence) in sequences.iter_mut().enumerate() {
+                sequence.reserve(count(index))?;
+            }
+            self.chunk(tokens, sequences, scratch, logits)?;
+            for (index, sequence) in sequences.iter_mut().enumerate() {
+                sequence.advance(count(index));
+            }
+        }
+        Ok(())
+    }
+
+    fn chunk(
+        &self,
+        tokens: &[BatchToken],
+        sequences: &[&mut Sequence],
+        scratch: &mut Scratch,
+        logits: &mut Logits,
+    ) -> Result<(), Error> {
+        scratch.phases.start();
+        self.embed(tokens, &mut scratch.x);
+        let positions = tokens.iter().map(|token| token.position);
+        self.rope.turn(positions, &mut scratch.turns);
+        scratch.phases.end(Phase::Prepare);
+        let last = self.config.layers - 1;
+        let all_rows: Vec<usize> = (0..tokens.len()).collect();
+        let wanted_rows: Vec<usize> = all_rows
+            .iter()
+            .copied()
+            .filter(|&row| tokens[row].logits)
+            .collect();
+        for index in 0..self.config.layers {
+            // After the last layer only some rows are looked at: nothing else of it needs more than keys and values.
+            let rows = if index == last {
+                &wanted_rows
+            } else {
+                &all_rows
+            };
+            self.attention(index, tokens, rows, sequences, scratch)?;
+            self.mixture_of_experts(index, scratch)?;
+        }
+        self.head(scratch, logits)
+    }
+
+    /// `x = x + output . attention(query . h, key . h, value . h)` with `h = rmsnorm(x)`.
+    fn attention(
+        &self,
+        index: usize,
+        tokens: &[BatchToken],
+        rows: &[usize],
+        sequences: &[&mut Sequence],
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        let (config, layer) = (self.config, &self.weights.layers[index]);
+        let before = || match index {
+            0 => "the embedding".to_string(),
+            _ => format!("the experts of layer {}", index - 1),
+        };
+        self.normalize(&layer.attention_norm, scratch, before)?;
+        self.quantize_normed(scratch);
+        for (linear, out) in [
+            (&layer.query, &mut scratch.queries),
+            (&layer.key, &mut scratch.keys),
+            (&layer.value, &mut scratch.values),
+        ] {
+            out.resize(tokens.len() * linear.weight.rows(), 0.0);
+        }
+        self.kernels.matmul(
+            self.pool,
+            &scratch.activations,
+            &mut [
+                product(&layer.query, &mut scratch.queries),
+                product(&layer.key, &mut scratch.keys),
+                product(&layer.value, &mut scratch.values),
+            ],
+        );
+        scratch.phases.end(Phase::QueryKeyValue);
+
+        let step = Attention {
+            kernels: self.kernels,
+            config,
+            index,
+            layer,
+            sequences,
+            turns: &scratch.turns,
+        };
+        step.remember(
+            self.pool,
+            tokens,
+            &scratch.keys,
+            &scratch.values,
+            &mut scratch.attention,
+        );
+        scratch.phases.end(Phase::Remember);
+        let width = config.heads * config.head_dim;
+        keep_rows(&mut scratch.x, rows, config.dim);
+        keep_rows(&mut scratch.queries, rows, width);
+        let tokens: Vec<BatchToken> = rows.iter().map(|&row| tokens[row]).collect();
+        scratch.attended.resize(rows.len() * width, 0.0);
+        let finite = step.look_back(
+            self.pool,
+            &tokens,
+            rows,
+            &scratch.queries,
+            &mut scratch.attended,
+            &mut scratch.attention,
+        );
+        if !finite {
+            return Err(Error::NotFinite {
+                place: format!("the attention of layer {index}"),
+            });
+        }
+        scratch.phases.end(Phase::LookBack);
+
+        self.kernels.quantize(
+            self.pool,
+            &scratch.attended,
+            rows.len(),
+            width,
+            &mut scratch.activations,
+        );
+        scratch.phases.end(Phase::Quantize);
+        self.add_product(&layer.output, scratch);
+        scratch.phases.end(Phase::Output);
+        Ok(())
+    }
+
+    /// `x = x + sum of weight * expert(h)` over the experts that the router chose for `h = rmsnorm(x)`.
+    fn mixture_of_experts(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
+        let (config, layer) = (self.config, &self.weights.layers[index]);
+        if scratch.x.is_empty() {
+            return Ok(());
+        }
+        self.normalize(&layer.ffn_norm, scratch, || {
+            format!("the attention of layer {index}")
+        })?;
+        let router = Router {
+            weight: &layer.router,
+            bias: &layer.router_bias,
+        };
+        self.kernels.route(
+            self.pool,
+            &router,
+            &scratch.normed,
+            config.experts_used,
+            &mut scratch.router_logits,
+            &mut scratch.routes,
+        );
+        scratch.phases.end(Phase::Route);
+        if let Some(routing) = &mut scratch.routing {
+            routing.layers.resize(config.layers, Vec::new());
+            routing.layers[index].extend_from_slice(&scratch.routes);
+        }
+        self.quantize_normed(scratch);
+        self.kernels.experts(
+            self.pool,
+            &layer.experts.lend(),
+            &scratch.activations,
+            &scratch.routes,
+            config.experts_used,
+            &mut scratch.x,
+            &mut scratch.experts,
+        );
+        scratch.phases.end(Phase::Experts);
+        Ok(())
+    }
+
+    /// `logits = head . rmsnorm(x)`
+    fn head(&self, scratch: &mut Scratch, logits: &mut Logits) -> Result<(), Error> {
+        let config = self.config;
+        let rows = scratch.x.len() / config.dim;
+        if rows == 0 {
+            return Ok(());
+        }
+        self.normalize(&self.weights.norm, scratch, || {
+            format!("the experts of layer {}", config.layers - 1)
+        })?;
+        self.quantize_normed(scratch);
+        let start = logits.values.len();
+        logits.values.resize(start + rows * config.vocabulary, 0.0);
+        let out = &mut logits.values[start..];
+        self.kernels.matmul(
+            self.pool,
+            &scratch.activations,
+            &mut [product(&self.weights.head, out)],
+        );
+        scratch.phases.end(Phase::Head);
+        if out.iter().all(|logit| logit.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::NotFinite {
+                place: "the head".into(),
+            })
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// The rows of the embedding that belong to the tokens.
+    fn embed(&self, tokens: &[BatchToken], x: &mut Vec<f32>) {
+        let dim = self.config.dim;
+        x.resize(tokens.len() * dim, 0.0);
+        for (token, row) in tokens.iter().zip(x.chunks_exact_mut(dim)) {
+            self.weights.embedding.decode_row(token.token as usize, row);
+        }
+    }
+
+    /// `normed = rmsnorm(x)`, unless `x` holds something that is not a number.
+    fn normalize(
+        &self,
+        weight: &[f32],
+        scratch: &mut Scratch,
+        place: impl Fn() -> String,
+    ) -> Result<(), Error> {
+        scratch.normed.resize(scratch.x.len(), 0.0);
+        let Scratch { x, normed, .. } = scratch;
+        let finite = self
+            .kernels
+            .rmsnorm(self.pool, x, weight, self.config.rms_epsilon, normed);
+        scratch.phases.end(Phase::Normalize);
+        finite
+            .then_some(())
+            .ok_or_else(|| Error::NotFinite { place: place() })
+    }
+
+    /// Makes `normed` the input of the next products.
+    fn quantize_normed(&self, scratch: &mut Scratch) {
+        let dim = self.config.dim;
+        let Scratch {
+            normed,
+            activations,
+            ..
+        } = scratch;
+        self.kernels
+            .quantize(self.pool, normed, normed.len() / dim, dim, activations);
+        scratch.phases.end(Phase::Quantize);
+    }
+
+    /// `x = x + linear(activations)`
+    fn add_product(&self, linear: &Linear, scratch: &mut Scratch) {
+        let mut product = product(linear, &mut scratch.x);
+        product.add = true;
+        self.kernels
+            .matmul(self.pool, &scratch.activations, &mut [product]);
+    }
+}
+
+fn product<'a>(linear: &'a Linear<'_>, out: &'a mut [f32]) -> Product<'a> {
+    Product {
+        weight: linear.weight,
+        scale: linear.scale,
+        bias: linear.bias.as_deref(),
+        out,
+        add: false,
+    }
+}
+
+/// Moves the rows that are kept, given in ascending order, to the front, and forgets the others.
+fn keep_rows(list: &mut Vec<f32>, rows: &[usize], width: usize) {
+    for (to, &from) in rows.iter().enumerate() {
+        if to != from {
+            list.copy_within(from * width..(from + 1) * width, to * width);
+        }
+    }
+    list.truncate(rows.len() * width);
+}
+
+impl Logits {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len().checked_div(self.vocabulary).unwrap_or(0)
+    }
+
+    /// Logits of one of the tokens that asked for them.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.vocabulary..(row + 1) * self.vocabulary]
+    }
+
+    /// The same, to be changed in place by a sampler.
+    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        &mut self.values[row * self.vocabulary..(row + 1) * self.vocabulary]
+    }
+
+    /// Logits of the last token that asked for them, or nothing.
+    pub fn last(&self) -> &[f32] {
+        &self.values[self.values.len().saturating_sub(self.vocabulary)..]
+    }
+}

@@ -1,0 +1,289 @@
+//! The forward pass against independent implementations, on small models.
+
+use std::path::{Path, PathBuf};
+
+use fourfold::model::{Batch, KvType, Logits, Model, Options, RopeForm};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+fn words(name: &str) -> Vec<[u8; 4]> {
+    let bytes = std::fs::read(fixture(name)).expect(name);
+    bytes.as_chunks::<4>().0.to_vec()
+}
+
+fn tokens(name: &str) -> Vec<u32> {
+    words(name).into_iter().map(u32::from_le_bytes).collect()
+}
+
+fn floats(name: &str) -> Vec<f32> {
+    words(name).into_iter().map(f32::from_le_bytes).collect()
+}
+
+fn tiny(options: Options) -> Model {
+    Model::open_with(fixture("tiny/tiny.gguf"), options).expect("tiny.gguf opens")
+}
+
+fn exact(rope: RopeForm) -> Options {
+    Options {
+        exact: true,
+        rope,
+        ..Options::default()
+    }
+}
+
+/// Logits of every token of a text, computed in one pass.
+fn all_logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
+    let mut batch = Batch::continuing(0, tokens);
+    batch.want_all_logits();
+    let mut logits = Logits::default();
+    model
+        .forward(&batch, &mut [&mut model.new_sequence()], &mut logits)
+        .expect("the forward pass succeeds");
+    rows(&logits)
+}
+
+fn rows(logits: &Logits) -> Vec<f32> {
+    (0..logits.rows())
+        .flat_map(|row| logits.row(row).to_vec())
+        .collect()
+}
+
+/// The largest difference, relative to the largest reference value.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected
+        .iter()
+        .fold(0f32, |most, value| most.max(value.abs()));
+    let worst = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0f32, f32::max);
+    worst / largest
+}
+
+#[test]
+fn exact_arithmetic_equals_the_reference() {
+    let tokens = tokens("tiny/tokens.i32");
+    for (rope, expected) in [
+        (RopeForm::Exact, "tiny/logits_reference.f32"),
+        (RopeForm::LlamaCpp, "tiny/logits_llama_cpp_rope.f32"),
+    ] {
+        let found = all_logits(&tiny(exact(rope)), &tokens);
+        let difference = difference(&found, &floats(expected));
+        assert!(difference < 1e-5, "{expected}: {difference}");
+    }
+}
+
+#[test]
+fn exact_arithmetic_equals_transformers() {
+    let cases = [
+        "groups_of_8",
+        "no_groups",
+        "one_expert",
+        "truncated_rope",
+        "beyond_4096",
+    ];
+    for case in cases {
+        let file = |suffix: &str| format!("reference/{case}.{suffix}");
+        let model = Model::open_with(fixture(&file("gguf")), exact(RopeForm::Exact)).unwrap();
+        let positions = tokens(&file("positions.u32"));
+        let mut batch = Batch::new();
+        for (position, token) in tokens(&file("tokens.u32")).into_iter().enumerate() {
+            batch.push(token, 0, position, positions.contains(&(position as u32)));
+        }
+        let mut logits = Logits::default();
+        model
+            .forward(&batch, &mut [&mut model.new_sequence()], &mut logits)
+            .unwrap();
+        let difference = difference(&rows(&logits), &floats(&file("logits.f32")));
+        println!("{case}: {difference:e}");
+        assert!(difference < 1e-4, "{case}: {difference}");
+    }
+}
+
+/// Logits of every token, computed in batches of the given lengths, over and over.
+fn in_pieces(model: &Model, tokens: &[u32], lengths: &[usize]) -> Vec<f32> {
+    let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
+    let mut found = Vec::new();
+    let mut lengths = lengths.iter().cycle();
+    while sequence.len() < tokens.len() {
+        let end = (sequence.len() + lengths.next().unwrap()).min(tokens.len());
+        let mut batch = Batch::continuing(sequence.len(), &tokens[sequence.len()..end]);
+        batch.want_all_logits();
+        model
+            .forward(&batch, &mut [&mut sequence], &mut logits)
+            .unwrap();
+        found.extend(rows(&logits));
+    }
+    found
+}
+
+/// Longer than several windows and pages.
+fn long_text(len: usize) -> Vec<u32> {
+    (0..len as u32).map(|i| (i * i + 7 * i) % 61).collect()
+}
+
+#[test]
+fn exact_logits_do_not_depend_on_how_a_text_is_cut() {
+    let model = tiny(exact(RopeForm::Exact));
+    let tokens = long_text(300);
+    let whole = all_logits(&model, &tokens);
+    assert!(in_pieces(&model, &tokens, &[1]) == whole, "token by token");
+    assert!(
+        in_pieces(&model, &tokens, &[7, 64, 1, 100]) == whole,
+        "uneven pieces"
+    );
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    for exact in [true, false] {
+        let logits = |threads| {
+            let model = tiny(Options {
+                threads,
+                exact,
+                ..Options::default()
+            });
+            let tokens = long_text(300);
+            let mut all = all_logits(&model, &tokens);
+            all.extend(in_pieces(&model, &tokens, &[1, 2, 30]));
+            all
+        };
+        let one = logits(1);
+        for threads in [2, 3, 7] {
+            assert!(logits(threads) == one, "{threads} threads, exact: {exact}");
+        }
+    }
+}
+
+#[test]
+fn quantized_arithmetic_stays_close_to_the_reference() {
+    let (tokens, expected) = (
+        tokens("tiny/tokens.i32"),
+        floats("tiny/logits_reference.f32"),
+    );
+    for (kv_type, bound) in [(KvType::F16, 0.05), (KvType::Q8_0, 0.06)] {
+        let model = tiny(Options {
+            kv_type,
+            ..Options::default()
+        });
+        let difference = difference(&all_logits(&model, &tokens), &expected);
+        println!("{kv_type:?}: {difference}");
+        assert!(
+            difference < bound && difference > 1e-6,
+            "{kv_type:?}: {difference}"
+        );
+    }
+}
+
+#[test]
+fn a_batch_serves_many_sequences_at_once() {
+    let model = tiny(exact(RopeForm::Exact));
+    let texts = [long_text(150), long_text(90)[20..].to_vec(), vec![5; 33]];
+    let mut sequences: Vec<_> = texts.iter().map(|_| model.new_sequence()).collect();
+    let mut logits = Logits::default();
+
+    // Two prompts together, then a step of each while the third prompt comes in, tokens interleaved.
+    let mut batch = Batch::new();
+    for (index, text) in texts[..2].iter().enumerate() {
+        for (position, &token) in text[..text.len() - 1].iter().enumerate() {
+            batch.push(token, index, position, false);
+        }
+    }
+    let mut all: Vec<_> = sequences.iter_mut().collect();
+    model.forward(&batch, &mut all, &mut logits).unwrap();
+    assert_eq!(logits.rows(), 0);
+    batch.clear();
+    for (position, &token) in texts[2].iter().enumerate() {
+        batch.push(token, 2, position, position + 1 == texts[2].len());
+        if position < 2 {
+            let text = &texts[position];
+            batch.push(text[text.len() - 1], position, text.len() - 1, true);
+        }
+    }
+    model.forward(&batch, &mut all, &mut logits).unwrap();
+
+    assert_eq!(logits.rows(), 3);
+    for (row, text) in texts.iter().enumerate() {
+        let alone = all_logits(&model, text);
+        assert!(alone.ends_with(logits.row(row)), "sequence {row}");
+    }
+}
+
+#[test]
+fn a_sequence_returns_to_earlier_positions_and_to_snapshots() {
+    let model = tiny(exact(RopeForm::Exact));
+    let tokens = long_text(700);
+    let whole = all_logits(&model, &tokens);
+    let expected = |position: usize| &whole[(position - 1) * 64..position * 64];
+    let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
+
+    model
+        .extend(&mut sequence, &tokens[..100], &mut logits)
+        .unwrap();
+    let early = sequence.snapshot();
+    model
+        .extend(&mut sequence, &tokens[100..690], &mut logits)
+        .unwrap();
+    assert!(logits.last() == expected(690));
+
+    // A few tokens back, on another way, and back again.
+    sequence.truncate(650).unwrap();
+    model
+        .extend(&mut sequence, &[1, 2, 3], &mut logits)
+        .unwrap();
+    assert!(logits.last() != expected(653));
+    sequence.truncate(650).unwrap();
+    model
+        .extend(&mut sequence, &tokens[650..700], &mut logits)
+        .unwrap();
+    assert!(logits.last() == expected(700));
+
+    // The window of position 100 is long gone here, but the snapshot has it.
+    let error = sequence.truncate(100).unwrap_err().to_string();
+    assert!(error.contains("can return to positions from"), "{error}");
+    let mut fork = early.to_sequence();
+    sequence.restore(&early);
+    for sequence in [&mut sequence, &mut fork] {
+        assert_eq!(sequence.len(), 100);
+        model
+            .extend(sequence, &tokens[100..200], &mut logits)
+            .unwrap();
+        assert!(logits.last() == expected(200));
+    }
+    assert!(early.windowed_bytes() < 2 * 64 * 2 * 64 * 4 + 1);
+}
+
+#[test]
+fn windowed_layers_hold_little() {
+    let model = tiny(exact(RopeForm::Exact));
+    let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
+    model
+        .extend(&mut sequence, &long_text(1500), &mut logits)
+        .unwrap();
+    let page = 64 * 2 * 64 * 4;
+    let full = 1500u64.div_ceil(64) * page;
+    assert!(sequence.bytes() >= full && sequence.bytes() <= full + 4 * page);
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_in_a_sentence() {
+    let model = tiny(Options {
+        context: 40,
+        ..exact(RopeForm::Exact)
+    });
+    let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
+    let mut refuse = |tokens: &[u32]| {
+        model
+            .extend(&mut sequence, tokens, &mut logits)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(refuse(&[1, 64]).contains("token 64 is not in the vocabulary"));
+    assert!(refuse(&[1; 41]).contains("41 tokens do not fit into the context of 40"));
+}
