@@ -4,10 +4,15 @@
 //! in each of the two lists below. Results go to [`terminal::stdout`], everything else to stderr; long work shows a
 //! [`progress::Progress`] and asks [`interrupt::requested`] now and then.
 
+mod bench;
 mod convert;
+mod devices;
 mod inspect;
 pub mod interrupt;
+mod logits;
 pub mod model_file;
+mod npy;
+mod output;
 pub mod progress;
 mod prompt;
 mod quantize;
@@ -44,8 +49,11 @@ pub struct Globals {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Args),
     Convert(convert::Args),
+    Devices(devices::Args),
     Inspect(inspect::Args),
+    Logits(logits::Args),
     Prompt(prompt::Args),
     Quantize(quantize::Args),
     Tokenize(tokenize::Args),
@@ -62,8 +70,11 @@ pub fn parse() -> Cli {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let _ = GLOBALS.set(cli.globals);
     match cli.command {
+        Command::Bench(args) => bench::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Devices(args) => devices::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Logits(args) => logits::run(args),
         Command::Prompt(args) => prompt::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Tokenize(args) => tokenize::run(args),
@@ -74,7 +85,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 pub fn threads() -> usize {
     match GLOBALS.get().and_then(|globals| globals.threads) {
         Some(threads) => threads.into(),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
+        None => fourfold::threads::Pool::default_threads(),
     }
 }
 

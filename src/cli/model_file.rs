@@ -1,8 +1,9 @@
 //! Which file a MODEL argument means.
 
 use anyhow::bail;
+use fourfold::model::{KvType, Model, Options, RopeForm};
 use fourfold_quantize::gguf::Gguf;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens the model that was named.
 pub fn open(path: Option<&Path>) -> anyhow::Result<Gguf> {
@@ -11,5 +12,75 @@ pub fn open(path: Option<&Path>) -> anyhow::Result<Gguf> {
         None => bail!(
             "no model was named and this build has none of its own: give the path of a .gguf file"
         ),
+    }
+}
+
+/// Which model to run, and how
+#[derive(clap::Args, Clone, Debug)]
+pub struct ModelArgs {
+    /// The model, a .gguf file; of a split one the first part [default: the built-in demo model]
+    #[arg(value_name = "MODEL")]
+    pub model: Option<PathBuf>,
+    /// Most tokens that the conversation may have [default: all that the model was made for]
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    ctx: usize,
+    /// How the cache stores numbers
+    #[arg(long, value_name = "TYPE", default_value = "f16")]
+    kv_type: CacheType,
+    /// Positions as the reference computes them, or as llama.cpp does
+    #[arg(long, value_name = "FORM", default_value = "exact")]
+    rope: Rope,
+    /// Reference arithmetic: slow, and exact to the last bit of f32
+    #[arg(long)]
+    exact: bool,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum CacheType {
+    F16,
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum Rope {
+    Exact,
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+}
+
+impl ModelArgs {
+    /// Opens the model.
+    pub fn open(&self) -> anyhow::Result<Model> {
+        let options = Options {
+            threads: super::threads(),
+            exact: self.exact,
+            rope: match self.rope {
+                Rope::Exact => RopeForm::Exact,
+                Rope::LlamaCpp => RopeForm::LlamaCpp,
+            },
+            kv_type: match self.kv_type {
+                CacheType::F16 => KvType::F16,
+                CacheType::Q8_0 => KvType::Q8_0,
+            },
+            context: self.ctx,
+        };
+        let file = open(self.model.as_deref())?;
+        let path = self.model.clone().unwrap_or_else(|| "demo".into());
+        let model = Model::from_file(file, &path, options)?;
+        let most = model.config().context;
+        if self.ctx > most {
+            bail!(
+                "--ctx is {}, but the model was made for {most} tokens",
+                self.ctx
+            );
+        }
+        Ok(model)
     }
 }

@@ -1,0 +1,111 @@
+//! `fourfold logits`: what the model thinks of every next token, as numbers.
+
+use super::model_file::ModelArgs;
+use super::output::Output;
+use super::{interrupt, npy};
+use anyhow::bail;
+use fourfold::model::{Batch, Logits, Model, Routing};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Tokens in a pass when all logits are kept: with gpt-oss's vocabulary 100 MB of them.
+const PIECE: usize = 128;
+
+/// Write the logits that follow some tokens, as a NumPy file
+///
+/// The array is float32 of shape [positions, vocabulary]: the last position, or all with --all.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  fourfold logits model.gguf --tokens 13225,2375 -o last.npy
+  fourfold logits model.gguf --tokens 13225,2375 --all --exact -o all.npy --routing experts.json")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The tokens, as ids
+    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
+    tokens: Vec<u32>,
+    /// Logits after every token, not only after the last
+    #[arg(long)]
+    all: bool,
+    /// Where to write them
+    #[arg(short, long, value_name = "OUT.npy")]
+    output: PathBuf,
+    /// Also write which experts each layer chose for each token, with which weights
+    #[arg(long, value_name = "FILE.json")]
+    routing: Option<PathBuf>,
+    /// Overwrite files that exist
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs the subcommand.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    interrupt::install()?;
+    let mut out = Output::create(&args.output, args.force)?;
+    let mut routing_out = match &args.routing {
+        Some(path) => Some(Output::create(path, args.force)?),
+        None => None,
+    };
+    let model = args.model.open()?;
+    let vocabulary = model.config().vocabulary;
+    let rows = if args.all { args.tokens.len() } else { 1 };
+    npy::write_header(&mut out, rows, vocabulary)?;
+
+    let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
+    let mut routing = Routing::default();
+    // The last layer routes only tokens whose logits are wanted, so asking for routes asks for all logits.
+    let every = args.all || args.routing.is_some();
+    let piece = if every { PIECE } else { args.tokens.len() };
+    for tokens in args.tokens.chunks(piece) {
+        if interrupt::requested() {
+            bail!(interrupt::Interrupted);
+        }
+        let mut batch = Batch::continuing(sequence.len(), tokens);
+        if every {
+            batch.want_all_logits();
+        }
+        let part = model.forward_with_routing(&batch, &mut [&mut sequence], &mut logits)?;
+        append(&mut routing, part);
+        if args.all {
+            for row in 0..logits.rows() {
+                npy::write_row(&mut out, logits.row(row))?;
+            }
+        }
+    }
+    if !args.all {
+        npy::write_row(&mut out, logits.last())?;
+    }
+    if let Some(mut file) = routing_out.take() {
+        serde_json::to_writer(&mut file, &describe(&model, &args.tokens, &routing))?;
+        writeln!(file)?;
+        file.finish()?;
+    }
+    out.finish()
+}
+
+fn append(routing: &mut Routing, part: Routing) {
+    routing.layers.resize(part.layers.len(), Vec::new());
+    for (layer, part) in routing.layers.iter_mut().zip(part.layers) {
+        layer.extend(part);
+    }
+}
+
+/// `{"tokens":[ids],"layers":[[[{"expert":3,"weight":0.4},..] per token] per layer]}`
+fn describe(model: &Model, tokens: &[u32], routing: &Routing) -> Value {
+    let used = model.config().experts_used;
+    let layers: Vec<Vec<Value>> = routing
+        .layers
+        .iter()
+        .map(|layer| {
+            let tokens = layer.chunks(used).map(|routes| {
+                let routes = routes.iter();
+                routes
+                    .map(|(expert, weight)| json!({"expert": expert, "weight": weight}))
+                    .collect()
+            });
+            tokens.collect()
+        })
+        .collect();
+    json!({"tokens": tokens, "layers": layers})
+}
