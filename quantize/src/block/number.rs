@@ -102,12 +102,14 @@ pub fn extremes<const N: usize>(x: &[f32; N], start: (f32, f32)) -> (f32, f32) {
             high[lane] = if v > high[lane] { v } else { high[lane] };
         }
     }
-    let (mut least, mut most) = start;
-    for lane in 0..8 {
-        least = if low[lane] < least { low[lane] } else { least };
-        most = if high[lane] > most { high[lane] } else { most };
+    for half in [4, 2, 1] {
+        for lane in 0..half {
+            let (l, h) = (low[lane + half], high[lane + half]);
+            low[lane] = if l < low[lane] { l } else { low[lane] };
+            high[lane] = if h > high[lane] { h } else { high[lane] };
+        }
     }
-    (least, most)
+    (low[0], high[0])
 }
 
 /// The value of largest magnitude with its sign: the first one where two tie, 0 for an all-zero group.
