@@ -14,8 +14,10 @@ use std::sync::LazyLock;
 static ENCODER: LazyLock<Encoder<'static>> =
     LazyLock::new(|| Encoder::new(&TOKENIZER).expect("the vocabulary speaks harmony"));
 
-/// `functions.f`, `functions.get_weather`, a function that is no identifier, and the built-in `python`.
-static NAMES: LazyLock<ToolNames> = LazyLock::new(|| {
+static NAMES: LazyLock<ToolNames> = LazyLock::new(|| ToolNames::of(&DECLARED));
+
+/// Declares `functions.f`, `functions.get_weather`, a function that is no identifier, and the built-in `python`.
+static DECLARED: LazyLock<Conversation> = LazyLock::new(|| {
     let tool = |name: &str| Tool {
         name: name.to_owned(),
         description: String::new(),
@@ -26,7 +28,7 @@ static NAMES: LazyLock<ToolNames> = LazyLock::new(|| {
         description: None,
         tools: Vec::new(),
     };
-    ToolNames::of(&Conversation {
+    Conversation {
         messages: vec![
             Message::System(System {
                 built_in: vec![python],
@@ -37,7 +39,7 @@ static NAMES: LazyLock<ToolNames> = LazyLock::new(|| {
                 ..Developer::default()
             }),
         ],
-    })
+    }
 });
 
 /// Tokens of a text in which special tokens are written by name.
@@ -661,13 +663,29 @@ proptest! {
         prop_assert_eq!(is_done, matches!(events.last(), Some(Event::TurnEnd(_))));
         parser.finish(if cut { Reason::Length } else { Reason::Stop }, &mut events);
         assert_well_formed(&events);
-        // What was kept can be rendered and is the same when read again.
-        let messages = parser.into_messages();
-        for message in messages {
-            let Message::Assistant(assistant) = &message else {
+        // What was kept reads the same again when it is rendered from its text.
+        for message in parser.into_messages() {
+            let Message::Assistant(mut assistant) = message else {
                 panic!("{message:?} is not the model's");
             };
-            prop_assert!(assistant.sampled.is_some());
+            if matches!(&assistant.kind, Kind::Call { tool, .. } if NAMES.resolve(&NAMES.recipient(tool)).is_none()) {
+                continue;
+            }
+            assistant.sampled = None;
+            let message = Message::Assistant(assistant);
+            let mut conversation = DECLARED.clone();
+            conversation.messages.push(message.clone());
+            let rendered = ENCODER.render(&conversation, &Opening::None);
+            let span = rendered.spans.last().expect("a span").ids.clone();
+            let mut parser = self::parser();
+            for &id in &rendered.ids[span] {
+                parser.push(id, &mut events);
+            }
+            let mut again = parser.into_messages();
+            if let [Message::Assistant(assistant)] = &mut again[..] {
+                assistant.sampled = None;
+            }
+            prop_assert_eq!(again, [message]);
         }
     }
 }

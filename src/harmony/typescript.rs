@@ -8,6 +8,7 @@ use super::names::{FUNCTIONS, ToolNames, is_identifier};
 use super::schema::{self, NAMED};
 use super::{Namespace, Tool};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 
 /// The section of a developer message that declares an application's functions.
 pub fn functions(tools: &[Tool], names: &ToolNames) -> String {
@@ -81,10 +82,11 @@ fn write_type(schema: &Value, indent: &str, out: &mut String) -> bool {
     } else if let Some(literals) = literals(map) {
         parts.extend(literals);
     } else if let Some(Value::Array(variants)) = map.get("anyOf") {
+        let mut seen = HashSet::new();
         for variant in variants {
             let mut part = String::new();
             write_type(variant, indent, &mut part);
-            if !parts.contains(&part) {
+            if seen.insert(part.clone()) {
                 parts.push(part);
             }
         }
@@ -168,7 +170,7 @@ fn object(map: &Map<String, Value>, indent: &str) -> String {
         _ => Vec::new(),
     };
     if let Some(Value::Object(properties)) = map.get("properties") {
-        let required: std::collections::HashSet<&str> = required.into_iter().collect();
+        let required: HashSet<&str> = required.into_iter().collect();
         for (name, property) in properties {
             let mark = if required.contains(name.as_str()) {
                 ""

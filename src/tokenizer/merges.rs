@@ -15,6 +15,9 @@ const EMPTY: u64 = u64::MAX;
 /// Words are short, and scanning 100 ranks costs less than keeping a heap of them in order.
 const SCAN_LEN: usize = 100;
 
+/// A round over a long piece must merge at least one in this many tokens.
+const ROUND_SHARE: usize = 32;
+
 /// Every pair of tokens that merges, with its rank and result.
 pub struct Merges {
     /// Open addressing: left id, right id, rank.
@@ -25,6 +28,8 @@ pub struct Merges {
     byte_ranks: Vec<u32>,
     /// Ids of the 256 single bytes.
     byte_ids: [u32; 256],
+    /// Whether a merge ever only makes pairs of higher rank than its own.
+    rises: bool,
     seed: u64,
 }
 
@@ -76,6 +81,10 @@ impl Merges {
             results: Vec::new(),
             byte_ranks: vec![NEVER; 1 << 16],
             byte_ids: [0; 256],
+            rises: by_result
+                && pairs
+                    .iter()
+                    .all(|&(left, right, id)| left < id && right < id),
             seed: tokens::random_seed(),
         };
         for byte in 0..=255 {
@@ -146,7 +155,7 @@ impl Merges {
         if piece.len() <= SCAN_LEN {
             self.apply_scanning(piece, out);
         } else {
-            self.apply_with_heap(piece, out);
+            self.apply_long(piece, out);
         }
     }
 
@@ -191,16 +200,61 @@ impl Merges {
         out.extend_from_slice(&ids[..len]);
     }
 
-    /// n log n for pieces without a natural end, such as a megabyte of one letter.
-    fn apply_with_heap(&self, piece: &[u8], out: &mut Vec<u32>) {
-        let len = piece.len();
+    /// Pieces without a natural end, such as a megabyte of one letter: first whole rounds, then a heap for what is left.
+    fn apply_long(&self, piece: &[u8], out: &mut Vec<u32>) {
+        let mut ids: Vec<u32> = piece
+            .iter()
+            .map(|&byte| self.byte_ids[usize::from(byte)])
+            .collect();
+        let mut ranks: Vec<u32> = piece
+            .windows(2)
+            .map(|pair| self.byte_rank(pair[0], pair[1]))
+            .collect();
+        while self.rises && self.merge_everywhere(&mut ids, &mut ranks) {}
+        self.apply_with_heap(&ids, &ranks, out);
+    }
+
+    /// Merges every pair of the lowest rank in one pass, if there are so many that the pass pays: as each takes away at least
+    /// this part of the tokens, all passes together look at no more than [`ROUND_SHARE`] times as many as there were.
+    ///
+    /// This is the right order only where merging makes no pair of a lower rank, which would have to go first.
+    fn merge_everywhere(&self, ids: &mut Vec<u32>, ranks: &mut Vec<u32>) -> bool {
+        let Some(&lowest) = ranks.iter().min() else {
+            return false;
+        };
+        let count = ranks.iter().filter(|&&rank| rank == lowest).count();
+        if lowest == NEVER || count * ROUND_SHARE < ids.len() {
+            return false;
+        }
+        let merged = self.result(lowest);
+        let (mut read, mut write) = (0, 0);
+        // The rank of the pair of the last written token and the one read next; looked up again if either is new.
+        let mut was_merged = false;
+        while read < ids.len() {
+            let merges = ranks.get(read) == Some(&lowest);
+            let id = if merges { merged } else { ids[read] };
+            if write > 0 {
+                ranks[write - 1] = match was_merged || merges {
+                    true => self.rank(ids[write - 1], id),
+                    false => ranks[read - 1],
+                };
+            }
+            ids[write] = id;
+            write += 1;
+            read += if merges { 2 } else { 1 };
+            was_merged = merges;
+        }
+        ids.truncate(write);
+        ranks.truncate(write - 1);
+        true
+    }
+
+    fn apply_with_heap(&self, ids: &[u32], ranks: &[u32], out: &mut Vec<u32>) {
+        let len = ids.len();
         let mut links: Vec<Link> = (0..len)
             .map(|at| Link {
-                id: self.byte_ids[usize::from(piece[at])],
-                rank: match piece.get(at + 1) {
-                    Some(&next) => self.byte_rank(piece[at], next),
-                    None => NEVER,
-                },
+                id: ids[at],
+                rank: ranks.get(at).copied().unwrap_or(NEVER),
                 previous: at.wrapping_sub(1),
                 next: at + 1,
             })
