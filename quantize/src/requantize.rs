@@ -6,10 +6,6 @@
 
 mod plan;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
-
 pub use plan::{Plan, Planned};
 
 use crate::block;
@@ -58,8 +54,6 @@ type Result<T> = std::result::Result<T, Error>;
 const MAX_COLUMNS: u64 = 1 << 24;
 /// Large enough that writing costs no more than copying, small enough to stay in the second-level cache.
 const CHUNK_BYTES: u64 = 1 << 20;
-/// How much is written between two requests to bring it to the disk.
-const SYNC_BYTES: u64 = 256 << 20;
 
 /// One run from file to file.
 pub struct Requantize<'a> {
@@ -84,22 +78,13 @@ struct Chunk {
 impl Requantize<'_> {
     /// Writes every tensor of the plan. The writer must have been begun with [`Plan::layout`].
     pub fn run(&self, writer: &Writer) -> Result<()> {
-        let written = AtomicU64::new(0);
-        let (done, waiting) = mpsc::channel::<()>();
-        std::thread::scope(|scope| {
-            let so_far = &written;
-            let sync = scope.spawn(move || sync_behind(writer, so_far, waiting));
-            let outcome = parallel::for_each(self.threads, &self.chunks(), |chunk, scratch| {
-                if (self.cancelled)() {
-                    return Err(Error::Cancelled);
-                }
-                let bytes = self.chunk(*chunk, scratch, writer)?;
-                written.fetch_add(bytes, Ordering::Relaxed);
-                (self.progress)(bytes);
-                Ok(())
-            });
-            drop(done);
-            outcome.and(sync.join().unwrap_or(Ok(())))
+        parallel::for_each(self.threads, &self.chunks(), |chunk, scratch| {
+            if (self.cancelled)() {
+                return Err(Error::Cancelled);
+            }
+            let bytes = self.chunk(*chunk, scratch, writer)?;
+            (self.progress)(bytes);
+            Ok(())
         })
     }
 
@@ -180,19 +165,6 @@ impl Requantize<'_> {
         }
         Ok(())
     }
-}
-
-/// Brings data to the disk while it is still being computed: a sync at the end alone would make the last gigabytes wait.
-fn sync_behind(writer: &Writer, written: &AtomicU64, done: mpsc::Receiver<()>) -> Result<()> {
-    let mut synced = 0;
-    while done.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
-        let now = written.load(Ordering::Relaxed);
-        if now - synced >= SYNC_BYTES {
-            synced = now;
-            writer.sync()?;
-        }
-    }
-    Ok(())
 }
 
 /// What a thread keeps from chunk to chunk.

@@ -28,11 +28,6 @@ pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
 }
 
-/// Forgets the request, for a program that goes on after stopping one piece of work.
-pub fn clear() {
-    REQUESTED.store(false, Ordering::Relaxed);
-}
-
 /// The error of work that stopped because somebody asked; `main` turns it into [`EXIT_CODE`].
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted; nothing was left behind")]

@@ -157,6 +157,13 @@ fn describe(plan: &Plan<'_>, recipe: Recipe) -> String {
             terminal::bytes(bytes)
         );
     }
+    if super::verbosity() > 0 {
+        text += "\n";
+        for tensor in plan.tensors() {
+            let (from, to) = (tensor.source.dtype.name(), tensor.choice.dtype.name());
+            text += &format!("  {} {from} -> {to}\n", terminal::plain(tensor.source.name));
+        }
+    }
     let notes = notes(plan);
     if !notes.is_empty() {
         text += "\n";

@@ -136,17 +136,6 @@ impl Writer {
         &self.leftovers
     }
 
-    /// Starts writing to the disk what is still in memory, and waits for it. Calling this from a thread of its own
-    /// during a long run keeps the wait in [`Writer::finish`] short.
-    pub fn sync(&self) -> Result<()> {
-        for part in &self.parts {
-            part.file
-                .sync_data()
-                .map_err(|error| io_error(&part.target, "write the file to disk", error))?;
-        }
-        Ok(())
-    }
-
     /// Makes sure that everything is on the disk, and gives the files their names.
     pub fn finish(mut self) -> Result<Vec<PathBuf>> {
         for slot in &self.slots {

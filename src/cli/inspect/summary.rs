@@ -196,14 +196,14 @@ impl Summary {
             count => format!(" in {count} files"),
         };
         let title = terminal::plain(name);
-        writeln!(
-            out,
-            "{}  ({}, GGUF v{}, {}{files})\n",
-            terminal::paint(Style::Bold, &title),
+        let about = format!(
+            "({}, GGUF v{}, {}{files})",
             terminal::plain(architecture),
             self.gguf_version,
             terminal::bytes(self.bytes),
-        )?;
+        );
+        let title = terminal::paint(Style::Bold, &title);
+        writeln!(out, "{title}  {}\n", terminal::paint(Style::Dim, &about))?;
         let mut row = |label: &str, text: String| writeln!(out, "{label:<12}{text}");
         let active = self.active_parameters.map(terminal::count);
         let active = active.map_or(String::new(), |active| {
