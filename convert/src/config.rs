@@ -392,8 +392,12 @@ fn quantized(path: &Path, method: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    pub fn tiny() -> Config {
+        parse(|_| {}).unwrap()
+    }
 
     fn parse(edit: impl FnOnce(&mut Map<String, Value>)) -> Result<Config> {
         let text = include_str!("../tests/data/tiny/hf_mxfp4/config.json");

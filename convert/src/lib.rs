@@ -10,6 +10,7 @@
 //! metadata     all of that -> GGUF keys, and warnings about what other programs compute otherwise
 //! plan         everything together and a type for each tensor, before anything is written
 //! write        the plan carried out by all threads
+//! lora         a PEFT adapter -> a GGUF adapter
 //! ```
 
 mod card;
@@ -17,6 +18,7 @@ mod checkpoint;
 mod config;
 mod error;
 mod experts;
+mod lora;
 pub mod metadata;
 mod names;
 mod o200k;
@@ -28,6 +30,7 @@ mod write;
 
 pub use checkpoint::Checkpoint;
 pub use error::Error;
+pub use lora::Lora;
 pub use plan::{Options, Plan, Planned};
 pub use source::Matrix;
 pub use write::{Progress, Report};

@@ -147,6 +147,50 @@ mod tests {
         );
     }
 
+    /// The real vocabulary, spelled as tokenizer.json spells it, and the merges that follow from it.
+    fn published() -> (Vec<String>, Vec<String>) {
+        let bpe = tiktoken_rs::o200k_base_singleton();
+        let spelling: HashMap<u8, char> = byte_of_character()
+            .into_iter()
+            .map(|(character, byte)| (byte, character))
+            .collect();
+        let spell = |bytes: &[u8]| bytes.iter().map(|byte| spelling[byte]).collect::<String>();
+        let tokens: Vec<Vec<u8>> = (0..ORDINARY as u32)
+            .map(|rank| bpe.decode_bytes(&[rank]).unwrap())
+            .collect();
+        let ranks: HashMap<&[u8], usize> = tokens
+            .iter()
+            .enumerate()
+            .map(|(rank, token)| (token.as_slice(), rank))
+            .collect();
+        let mut merges = Vec::new();
+        for token in &tokens {
+            let splits = (1..token.len()).map(|cut| token.split_at(cut));
+            let mut splits: Vec<_> = splits
+                .filter_map(|(left, right)| {
+                    Some((ranks.get(left)?, ranks.get(right)?, left, right))
+                })
+                .collect();
+            splits.sort();
+            merges.extend(
+                splits
+                    .iter()
+                    .map(|(_, _, left, right)| format!("{} {}", spell(left), spell(right))),
+            );
+        }
+        (tokens.iter().map(|token| spell(token)).collect(), merges)
+    }
+
+    #[test]
+    fn the_published_vocabulary_is_recognized() {
+        let (mut tokens, mut merges) = published();
+        assert_eq!(verify(&tokens, &merges), [""; 0]);
+        merges.swap(1000, 1001);
+        assert!(verify(&tokens, &merges)[0].contains("446189 merges are not"));
+        tokens.swap(1000, 1001);
+        assert!(verify(&tokens, &merges)[0].contains("another sha256"));
+    }
+
     #[test]
     fn another_vocabulary_is_noticed() {
         let few = vec!["a".to_owned(); 3];

@@ -343,3 +343,89 @@ impl<'de> Deserialize<'de> for Merge {
         deserializer.deserialize_any(Either)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(merges: &str, added: &str) -> Result<Vocab> {
+        let text = format!(
+            r#"{{"added_tokens":[{added}],"model":{{"type":"BPE","vocab":{{"a":0,"b":1,"ab":2}},"merges":{merges}}}}}"#
+        );
+        let file = serde_json::from_str(&text).map_err(Error::json(Path::new("tokenizer.json")))?;
+        Vocab::from_file(Path::new("tokenizer.json"), file, 6)
+    }
+
+    const SPECIAL: &str =
+        r#"{"id":3,"content":"<|end|>","special":true},{"id":4,"content":"mine"}"#;
+
+    #[test]
+    fn both_spellings_of_merges_and_rows_without_a_token() {
+        let vocab = parse(r#"["a b"]"#, SPECIAL).unwrap();
+        assert_eq!(
+            vocab.merges,
+            parse(r#"[["a","b"]]"#, SPECIAL).unwrap().merges
+        );
+        assert_eq!(vocab.tokens, ["a", "b", "ab", "<|end|>", "mine", "[PAD5]"]);
+        assert_eq!(vocab.types, [1, 1, 1, 3, 4, 5]);
+        assert_eq!(vocab.merges, ["a b"]);
+        // Not the published vocabulary, which is said but not refused.
+        assert!(vocab.notes[0].contains("not o200k's"), "{:?}", vocab.notes);
+    }
+
+    #[test]
+    fn impossible_vocabularies_are_refused() {
+        let cases = [
+            (r#"["a c"]"#, SPECIAL, "does not join two tokens"),
+            (r#"["ab"]"#, SPECIAL, "does not join two tokens"),
+            (r#"[["a"]]"#, SPECIAL, "not of two parts"),
+            (
+                r#"[]"#,
+                r#"{"id":6,"content":"x"}"#,
+                "the model has only 6 rows",
+            ),
+            (
+                r#"[]"#,
+                r#"{"id":1,"content":"x"}"#,
+                "gives two tokens the id 1",
+            ),
+            (
+                r#"[]"#,
+                r#"{"id":5,"content":"a"}"#,
+                "has the token \"a\" twice",
+            ),
+        ];
+        for (merges, added, expected) in cases {
+            let message = parse(merges, added).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[test]
+    fn special_ids_come_from_the_tokenizers_configuration_first() {
+        let config = crate::config::tests::tiny();
+        let path = PathBuf::from("generation_config.json");
+        let tokenizer = serde_json::json!({"eos_token": {"content": "<|end|>"}, "pad_token": "mine", "add_bos_token": true});
+        let generation = serde_json::json!({"bos_token_id": 1, "eos_token_id": [3, 4]});
+        let mut vocab = parse("[]", SPECIAL).unwrap();
+        vocab
+            .set_special(&config, &tokenizer, &(path.clone(), generation))
+            .unwrap();
+        assert_eq!(vocab.special, [("bos", 1), ("eos", 3), ("padding", 4)]);
+        assert_eq!(
+            (vocab.stop, vocab.add_bos, vocab.add_eos),
+            (vec![3, 4], true, false)
+        );
+
+        let mut vocab = parse("[]", SPECIAL).unwrap();
+        let wrong = serde_json::json!({"eos_token_id": 64});
+        let message = vocab
+            .set_special(&config, &Value::Null, &(path, wrong))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("`eos_token_id` is not a token id below 64"),
+            "{message}"
+        );
+    }
+}

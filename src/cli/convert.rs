@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use fourfold_convert::{Checkpoint, Error, Options, Plan};
-use fourfold_quantize::gguf::WriteOptions;
+use fourfold_convert::{Checkpoint, Error, Lora, Options, Plan};
+use fourfold_quantize::gguf::{Gguf, WriteOptions};
 use fourfold_quantize::recipe::{Override, Recipe};
 
 use super::interrupt::{self, Interrupted};
@@ -22,10 +22,18 @@ Examples:
   fourfold convert gpt-oss-20b --type bf16         everything but the experts in BF16
   fourfold convert gpt-oss-120b --split-max-size 40G
   fourfold convert my-fine-tune -o tuned.gguf --type mxfp4
-  fourfold convert gpt-oss-20b --dry-run           only show what would be written")]
+  fourfold convert gpt-oss-20b --dry-run           only show what would be written
+  fourfold convert --lora my-adapter --base gpt-oss-20b-mxfp4.gguf")]
 pub struct Args {
     /// The checkpoint's folder: safetensors, config.json, tokenizer.json
-    folder: PathBuf,
+    #[arg(required_unless_present = "lora")]
+    folder: Option<PathBuf>,
+    /// Turn a PEFT adapter for the attention matrices into a GGUF adapter instead
+    #[arg(long, value_name = "DIR", requires = "base", conflicts_with_all = ["folder", "recipe", "dry_run"])]
+    lora: Option<PathBuf>,
+    /// The model that the adapter belongs to, in GGUF
+    #[arg(long, value_name = "MODEL.gguf", requires = "lora")]
+    base: Option<PathBuf>,
     /// The file to write, or a folder to write it into [default: NAME-TYPE.gguf here]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -58,7 +66,16 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::open(&args.folder)?;
+    let write = WriteOptions {
+        overwrite: args.force,
+        split_max_bytes: args.split_max_size,
+        ..WriteOptions::default()
+    };
+    if let (Some(adapter), Some(base)) = (&args.lora, &args.base) {
+        return convert_lora(adapter, base, args.output.as_deref(), &write);
+    }
+    let folder = args.folder.context("name the checkpoint's folder")?;
+    let checkpoint = Checkpoint::open(&folder)?;
     let options = Options {
         recipe: args.recipe,
         overrides: args.tensor_type,
@@ -75,11 +92,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.dry_run {
         return show(&plan, &path);
     }
-    let write = WriteOptions {
-        overwrite: args.force,
-        split_max_bytes: args.split_max_size,
-        ..WriteOptions::default()
-    };
     convert(&plan, &path, &write)
 }
 
@@ -120,6 +132,25 @@ fn convert(plan: &Plan, path: &Path, options: &WriteOptions) -> anyhow::Result<(
     );
     let mut out = terminal::stdout();
     for path in &report.paths {
+        writeln!(out, "{}", path.display())?;
+    }
+    Ok(out.flush()?)
+}
+
+fn convert_lora(
+    adapter: &Path,
+    base: &Path,
+    output: Option<&Path>,
+    options: &WriteOptions,
+) -> anyhow::Result<()> {
+    let lora = Lora::read(adapter, &Gguf::open(base)?)?;
+    let name = adapter.canonicalize()?;
+    let name = name.file_name().unwrap_or("adapter".as_ref());
+    let path = output_path(output, &format!("{}-lora.gguf", name.to_string_lossy()));
+    let paths = lora.write(&path, options)?;
+    eprintln!("{} matrices adapted", lora.matrices());
+    let mut out = terminal::stdout();
+    for path in paths {
         writeln!(out, "{}", path.display())?;
     }
     Ok(out.flush()?)
