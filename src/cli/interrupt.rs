@@ -23,9 +23,21 @@ pub fn install() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// For a conversation: Ctrl-C, however often, sets the flag and never ends the program, which would lose what was said.
+/// Any other signal ends it as usual.
+pub fn install_for_conversation() -> anyhow::Result<()> {
+    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&REQUESTED))?;
+    Ok(())
+}
+
 /// Whether somebody asked to stop.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
+}
+
+/// Forgets the request, for a conversation that goes on after an answer was stopped.
+pub fn clear() {
+    REQUESTED.store(false, Ordering::Relaxed);
 }
 
 /// The error of work that stopped because somebody asked; `main` turns it into [`EXIT_CODE`].

@@ -5,17 +5,22 @@
 //! [`progress::Progress`] and asks [`interrupt::requested`] now and then.
 
 mod bench;
+mod chat;
 mod convert;
 mod devices;
 mod inspect;
 pub mod interrupt;
 mod logits;
+mod markdown;
 pub mod model_file;
 mod npy;
 mod output;
 pub mod progress;
 mod prompt;
 mod quantize;
+mod run;
+mod sampling;
+mod talking;
 pub mod terminal;
 mod tokenize;
 
@@ -50,12 +55,14 @@ pub struct Globals {
 #[derive(Subcommand)]
 enum Command {
     Bench(bench::Args),
+    Chat(chat::Args),
     Convert(convert::Args),
     Devices(devices::Args),
     Inspect(inspect::Args),
     Logits(logits::Args),
     Prompt(prompt::Args),
     Quantize(quantize::Args),
+    Run(run::Args),
     Tokenize(tokenize::Args),
 }
 
@@ -71,12 +78,14 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     let _ = GLOBALS.set(cli.globals);
     match cli.command {
         Command::Bench(args) => bench::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Devices(args) => devices::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Prompt(args) => prompt::run(args),
         Command::Quantize(args) => quantize::run(args),
+        Command::Run(args) => run::run(args),
         Command::Tokenize(args) => tokenize::run(args),
     }
 }

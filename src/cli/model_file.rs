@@ -9,9 +9,7 @@ use std::path::{Path, PathBuf};
 pub fn open(path: Option<&Path>) -> anyhow::Result<Gguf> {
     match path {
         Some(path) => Ok(Gguf::open(path)?),
-        None => bail!(
-            "no model was named and this build has none of its own: give the path of a .gguf file"
-        ),
+        None => Ok(fourfold::demo::file()?),
     }
 }
 

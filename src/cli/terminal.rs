@@ -43,17 +43,47 @@ pub fn paint_stderr(style: Style, text: &str) -> Cow<'_, str> {
     painted(style, text, io::stderr().is_terminal())
 }
 
-fn painted(style: Style, text: &str, is_terminal: bool) -> Cow<'_, str> {
+/// Whether standard output takes colour.
+pub fn stdout_has_color() -> bool {
+    has_color(io::stdout().is_terminal())
+}
+
+/// Whether standard error takes colour.
+pub fn stderr_has_color() -> bool {
+    has_color(io::stderr().is_terminal())
+}
+
+fn has_color(is_terminal: bool) -> bool {
     let color = super::GLOBALS
         .get()
         .map_or(Color::Auto, |globals| globals.color);
-    let wanted = match color {
+    let is_dumb = || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    match color {
         Color::Always => true,
         Color::Never => false,
         // https://no-color.org: any value but an empty one.
-        Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-    };
-    if !wanted {
+        Color::Auto => {
+            is_terminal && !is_dumb() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        }
+    }
+}
+
+/// The terminal's width now; asked again for every line because windows are resized.
+pub fn width() -> usize {
+    let known = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    // Below 20 columns wrapping makes text worse, not better.
+    known.unwrap_or(80).max(20)
+}
+
+/// What a model or a tool wrote, without the control characters that could move the cursor, change the title or forge
+/// output. Tabs and line ends stay.
+pub fn harmless(text: &str) -> String {
+    let is_safe = |character: &char| !character.is_control() || matches!(character, '\n' | '\t');
+    text.chars().filter(is_safe).collect()
+}
+
+fn painted(style: Style, text: &str, is_terminal: bool) -> Cow<'_, str> {
+    if !has_color(is_terminal) {
         return text.into();
     }
     let code = match style {
@@ -162,6 +192,11 @@ mod tests {
         for wrong in ["", "G", "-1G", "0", "nan", "1e400", "4 gigs"] {
             assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_a_model_writes_cannot_drive_the_terminal() {
+        assert_eq!(harmless("a\x1b[2Jb\r\nc\td\u{9b}1m"), "a[2Jb\nc\td1m");
     }
 
     #[test]

@@ -22,17 +22,18 @@ pub use names::ToolNames;
 pub use parse::{Event, Parser, Position, Reason};
 pub use render::{Encoder, Opening, Rendered, Span, to_text};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Messages in the order in which they were said.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Conversation {
     /// The messages; a system message comes first.
     pub messages: Vec<Message>,
 }
 
 /// One message.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Message {
     /// Who the model is, and how much it shall think.
     System(System),
@@ -59,7 +60,7 @@ pub enum Message {
 }
 
 /// One message of the model.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Assistant {
     /// What kind of message it is.
     pub kind: Kind,
@@ -71,7 +72,7 @@ pub struct Assistant {
 }
 
 /// What a message of the model is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Thinking, which the person may look at.
     Reasoning,
@@ -89,7 +90,7 @@ pub enum Kind {
 }
 
 /// Which of the model's streams a message belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Channel {
     /// Thinking.
     Analysis,
@@ -114,7 +115,7 @@ impl Channel {
 }
 
 /// How much the model shall think.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effort {
     /// A little.
     Low,
@@ -137,7 +138,7 @@ impl Effort {
 }
 
 /// The system message.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct System {
     /// The first line.
     pub identity: String,
@@ -164,7 +165,7 @@ impl Default for System {
 }
 
 /// A developer message.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Developer {
     /// What people call the system prompt.
     pub instructions: Option<String>,
@@ -175,7 +176,7 @@ pub struct Developer {
 }
 
 /// A function or built-in tool.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
     /// Its name. One that is no identifier is shown to the model as one, see [`ToolNames`].
     pub name: String,
@@ -186,7 +187,7 @@ pub struct Tool {
 }
 
 /// Tools under one name. Without tools it is a single tool that takes plain text.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Its name.
     pub name: String,
@@ -197,7 +198,7 @@ pub struct Namespace {
 }
 
 /// A form that an answer can have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResponseFormat {
     /// Its name.
     pub name: String,

@@ -117,6 +117,11 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The format's special tokens.
+    pub fn markup(&self) -> &Markup {
+        &self.markup
+    }
+
     /// Where the next token will be.
     pub fn position(&self) -> Position<'_> {
         match &self.state {

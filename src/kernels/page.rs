@@ -194,6 +194,21 @@ impl Page {
         Some(Self { start, bytes })
     }
 
+    /// All of it.
+    ///
+    /// # Safety
+    /// Nobody may write to the page while the slice lives.
+    pub unsafe fn bytes(&self) -> &[u8] {
+        // SAFETY: the allocation has this many bytes, all initialised, and is not written to meanwhile.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+
+    /// All of it, to be filled by the only one who knows it.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above; the exclusive borrow keeps everybody else away.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.bytes) }
+    }
+
     /// A copy, or nothing if memory has run out.
     ///
     /// # Safety

@@ -360,6 +360,12 @@ fn keep_rows(list: &mut Vec<f32>, rows: &[usize], width: usize) {
 }
 
 impl Logits {
+    /// Logits of one token, from elsewhere.
+    pub fn from_row(values: Vec<f32>) -> Self {
+        let vocabulary = values.len();
+        Self { vocabulary, values }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.values.len().checked_div(self.vocabulary).unwrap_or(0)

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod forward;
 pub mod memory;
+pub mod persist;
 mod phases;
 mod rope;
 mod weights;

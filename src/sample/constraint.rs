@@ -32,6 +32,9 @@ pub enum ConstraintError {
     Failed(String),
 }
 
+/// Turns ordinary text into tokens.
+pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>;
+
 /// What constraints need to know about a vocabulary.
 pub struct Vocabulary {
     /// The bytes of every token by id; empty for tokens that no text is made of.
@@ -39,7 +42,7 @@ pub struct Vocabulary {
     /// Tokens that may end a constrained text.
     pub ends: Vec<u32>,
     /// The model's own tokenization of ordinary text.
-    pub encode: Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>,
+    pub encode: Encode,
 }
 
 /// Compiles constraints for one vocabulary.
@@ -50,7 +53,7 @@ pub struct Grammars {
 
 struct Environment {
     trie: TokTrie,
-    encode: Box<dyn Fn(&str) -> Vec<u32> + Send + Sync>,
+    encode: Encode,
 }
 
 impl TokenizerEnv for Environment {

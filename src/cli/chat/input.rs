@@ -1,0 +1,260 @@
+//! Reading what a person types: history, multi-line input, completion.
+
+use super::commands::{self, Choices};
+use rustyline::completion::{Completer, FilenameCompleter, Pair};
+use rustyline::error::ReadlineError;
+use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{
+    Cmd, CompletionType, Config, Context, Editor, Helper, KeyCode, KeyEvent, Modifiers,
+};
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+/// What came from the keyboard, or from a pipe in its place.
+pub enum Typed {
+    /// A message or a command.
+    Text(String),
+    /// Ctrl-C at the prompt.
+    Interrupted,
+    /// Ctrl-D, or the pipe's end.
+    End,
+}
+
+/// The line editor with its history file.
+pub struct Input {
+    editor: Editor<Assistant, FileHistory>,
+    history: Option<PathBuf>,
+}
+
+impl Input {
+    /// Opens the history; without one (a read-only home) everything else still works.
+    pub fn new(color: bool) -> Result<Self, ReadlineError> {
+        let config = Config::builder()
+            .completion_type(CompletionType::List)
+            .auto_add_history(false)
+            .bracketed_paste(true)
+            .max_history_size(5000)?
+            .build();
+        let mut editor = Editor::with_config(config)?;
+        editor.set_helper(Some(Assistant {
+            files: FilenameCompleter::new(),
+            color,
+        }));
+        // Alt-Enter starts a new line without a backslash.
+        editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), Cmd::Newline);
+        let history = history_file();
+        if let Some(file) = &history {
+            // The first run has none yet.
+            let _ = editor.load_history(file);
+        }
+        Ok(Self { editor, history })
+    }
+
+    /// Waits for a line, or for several when the first asks for more; `initial` is there to be edited.
+    pub fn read(&mut self, prompt: &str, initial: &str) -> Result<Typed, ReadlineError> {
+        match self.editor.readline_with_initial(prompt, (initial, "")) {
+            Ok(line) => {
+                if !line.trim().is_empty() {
+                    let _ = self.editor.add_history_entry(&line);
+                    self.remember();
+                }
+                Ok(Typed::Text(joined(&line)))
+            }
+            Err(ReadlineError::Interrupted) => Ok(Typed::Interrupted),
+            Err(ReadlineError::Eof) => Ok(Typed::End),
+            // The window was resized or the process continued: ask again.
+            Err(ReadlineError::Signal(_)) => self.read(prompt, initial),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks a question whose answer is no part of the history; empty when there is none.
+    pub fn ask(&mut self, question: &str) -> Result<String, ReadlineError> {
+        match self.editor.readline(question) {
+            Ok(line) => Ok(line),
+            Err(ReadlineError::Interrupted | ReadlineError::Eof) => Ok(String::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Appends to the history file at once: a crash or kill must not lose what was typed.
+    fn remember(&mut self) {
+        if let Some(file) = &self.history {
+            if let Some(folder) = file.parent() {
+                let _ = std::fs::create_dir_all(folder);
+            }
+            if self.editor.append_history(file).is_err() {
+                self.history = None;
+            }
+        }
+    }
+}
+
+/// `$XDG_STATE_HOME/fourfold/history`, usually under ~/.local/state.
+fn history_file() -> Option<PathBuf> {
+    let absolute = |name| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| Some(absolute("HOME")?.join(".local/state")))
+        .or_else(|| absolute("LOCALAPPDATA"))?;
+    Some(state.join("fourfold").join("history"))
+}
+
+const BLOCK: &str = "\"\"\"";
+
+/// Whether the text so far asks for another line.
+fn is_unfinished(text: &str) -> bool {
+    let text = text.trim_end_matches([' ', '\t']);
+    match text.trim_start().strip_prefix(BLOCK) {
+        Some(rest) => !rest.trim_end().ends_with(BLOCK),
+        None => text.ends_with('\\'),
+    }
+}
+
+/// The message without the marks that joined its lines.
+fn joined(text: &str) -> String {
+    if let Some(block) = text.trim().strip_prefix(BLOCK) {
+        let block = block.strip_suffix(BLOCK).unwrap_or(block);
+        return block.trim_matches('\n').to_string();
+    }
+    text.replace("\\\n", "\n")
+}
+
+/// Answers the editor's questions while a line is typed.
+struct Assistant {
+    files: FilenameCompleter,
+    color: bool,
+}
+
+impl Helper for Assistant {}
+
+impl Validator for Assistant {
+    fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
+        Ok(if is_unfinished(context.input()) {
+            ValidationResult::Incomplete
+        } else {
+            ValidationResult::Valid(None)
+        })
+    }
+}
+
+impl Completer for Assistant {
+    type Candidate = Pair;
+
+    fn complete(
+        &self,
+        line: &str,
+        position: usize,
+        context: &Context<'_>,
+    ) -> rustyline::Result<(usize, Vec<Pair>)> {
+        let typed = &line[..position];
+        let Some(command) = typed.strip_prefix('/') else {
+            return Ok((position, Vec::new()));
+        };
+        let Some((name, argument)) = command.split_once(' ') else {
+            let names = commands::COMMANDS.iter().map(|command| command.name);
+            return Ok((1, matching(names, command)));
+        };
+        match commands::find(name).map(|command| &command.choices) {
+            Some(Choices::Files) => self.files.complete(line, position, context),
+            Some(Choices::Words(words)) if !argument.contains(' ') => {
+                let start = position - argument.len();
+                Ok((start, matching(words.iter().copied(), argument)))
+            }
+            _ => Ok((position, Vec::new())),
+        }
+    }
+}
+
+fn matching(words: impl Iterator<Item = &'static str>, start: &str) -> Vec<Pair> {
+    words
+        .filter(|word| word.starts_with(start))
+        .map(|word| Pair {
+            display: word.to_string(),
+            replacement: format!("{word} "),
+        })
+        .collect()
+}
+
+impl Hinter for Assistant {
+    type Hint = String;
+
+    /// After a complete command name: the argument that it takes.
+    fn hint(&self, line: &str, position: usize, _context: &Context<'_>) -> Option<String> {
+        let name = line.strip_prefix('/')?;
+        let command = commands::find(name.trim_end())?;
+        let at_end = position == line.len() && self.color;
+        let space = if name.ends_with(' ') { "" } else { " " };
+        (at_end && !command.argument.is_empty()).then(|| format!("{space}{}", command.argument))
+    }
+}
+
+impl Highlighter for Assistant {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        if self.color {
+            Cow::Owned(format!("\x1b[1;32m{prompt}\x1b[0m"))
+        } else {
+            Cow::Borrowed(prompt)
+        }
+    }
+
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        Cow::Owned(format!("\x1b[2m{hint}\x1b[0m"))
+    }
+
+    fn highlight_char(&self, _line: &str, _position: usize, _kind: CmdKind) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustyline::history::DefaultHistory;
+
+    fn completions(line: &str) -> Vec<String> {
+        let assistant = Assistant {
+            files: FilenameCompleter::new(),
+            color: true,
+        };
+        let history = DefaultHistory::new();
+        let (_, pairs) = assistant
+            .complete(line, line.len(), &Context::new(&history))
+            .unwrap();
+        pairs.into_iter().map(|pair| pair.replacement).collect()
+    }
+
+    #[test]
+    fn commands_and_their_arguments_complete() {
+        assert_eq!(completions("/re"), ["regen "]);
+        assert_eq!(completions("/effort m"), ["medium "]);
+        assert_eq!(completions("/set top-"), ["top-k ", "top-p "]);
+        assert!(completions("hello /re").is_empty());
+        assert!(completions("/set temp 0").is_empty());
+    }
+
+    #[test]
+    fn file_names_complete_where_a_file_is_wanted() {
+        let folder = std::env::temp_dir().join(format!("fourfold-complete-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("notes.txt"), "").unwrap();
+        let found = completions(&format!("/file {}/no", folder.display()));
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, [format!("{}/notes.txt", folder.display())]);
+    }
+
+    #[test]
+    fn lines_join_when_asked() {
+        assert!(is_unfinished("one \\"));
+        assert!(!is_unfinished("one"));
+        assert!(is_unfinished("\"\"\"\nlet a = 1;\n"));
+        assert!(!is_unfinished("\"\"\"\nlet a = 1;\n\"\"\""));
+        assert_eq!(joined("one\\\ntwo"), "one\ntwo");
+        assert_eq!(joined("\"\"\"\n  a\n\nb\n\"\"\""), "  a\n\nb");
+    }
+}

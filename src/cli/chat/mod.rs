@@ -1,0 +1,90 @@
+//! `fourfold chat`: a conversation in the terminal.
+
+mod actions;
+mod background;
+mod commands;
+mod display;
+mod input;
+mod repl;
+mod statistics;
+mod tool;
+mod toolbox;
+mod turn;
+
+use super::interrupt;
+use super::model_file::ModelArgs;
+use super::talking::{self, TalkingArgs};
+use anyhow::bail;
+use commands::Thinking;
+use fourfold::session::FileError;
+use repl::Repl;
+use std::path::PathBuf;
+use std::time::Duration;
+use toolbox::Toolbox;
+
+/// Talk with a model
+///
+/// /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  fourfold chat model.gguf
+  fourfold chat model.gguf --system 'Answer in one sentence' --reasoning-effort low
+  fourfold chat model.gguf --session work.session
+  fourfold chat model.gguf --tools tools.json --tool get_weather=./weather.sh
+
+A tool's command gets the arguments of a call as JSON on its standard input, and what it prints is
+the result. A tool that --tools does not describe takes no arguments.")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// What to show of the thinking [default: show on a terminal, hide in a pipe]
+    #[arg(long, value_name = "HOW")]
+    think: Option<Thinking>,
+    /// Continue the conversation in this file, and keep it there when leaving
+    #[arg(long, value_name = "FILE")]
+    session: Option<PathBuf>,
+    /// If the session was saved with another model, read its text again
+    #[arg(long, requires = "session")]
+    rebuild_session: bool,
+    /// A command that answers a tool's calls; can be given several times
+    #[arg(long = "tool", value_name = "NAME=COMMAND")]
+    commands: Vec<String>,
+    /// Run tools without asking
+    #[arg(long)]
+    yes_tools: bool,
+    /// Stop a tool that takes longer
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    tool_timeout: u64,
+    /// Let tools be called with arguments of their schemas only
+    #[arg(long)]
+    strict_tools: bool,
+    #[command(flatten)]
+    talking: TalkingArgs,
+}
+
+/// Runs the subcommand.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let mut toolbox = Toolbox::new(&args.commands, args.yes_tools)?;
+    toolbox.limit = Duration::from_secs(args.tool_timeout.max(1));
+    let mut session = args.talking.session(talking::generator(&args.model)?)?;
+    if let Some(file) = args.session.as_ref().filter(|file| file.exists()) {
+        match session.load(file, false) {
+            Err(FileError::OtherModel { .. }) if args.rebuild_session => {
+                session.load(file, true)?
+            }
+            Err(error @ FileError::OtherModel { .. }) => {
+                bail!("{error}: add --rebuild-session to read it again with this model")
+            }
+            other => other?,
+        }
+        args.talking.constrain(&mut session)?;
+    }
+    toolbox.declare(&mut session, args.strict_tools)?;
+    interrupt::install_for_conversation()?;
+    let mut repl = Repl::new(session, toolbox, args.think.unwrap_or_default())?;
+    repl.run()?;
+    if let Some(file) = &args.session {
+        repl.session().save(file)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! Running a tool: a command whose input is the call's arguments and whose output is the result.
+//!
+//! Whatever happens becomes text for the model: a tool that fails, hangs or prints garbage is
+//! reported to it as such, so that it can try something else, and to the person.
+
+use crate::cli::interrupt;
+use std::io::{Read, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// More than this of a tool's output helps no model: 200,000 bytes are some 50,000 tokens.
+const MOST_OUTPUT: usize = 200_000;
+
+/// How a run ended.
+#[derive(Debug, PartialEq)]
+pub enum Outcome {
+    /// Done; the output.
+    Output(String),
+    /// Not done: what to tell the model and the person, in one sentence and the output so far.
+    Failed(String),
+    /// The person pressed Ctrl-C.
+    Interrupted,
+}
+
+/// Runs `command` in a shell with `arguments` on its standard input, for at most `limit`.
+pub fn run(command: &str, arguments: &str, limit: Duration) -> Outcome {
+    let mut child = match shell(command).spawn() {
+        Ok(child) => child,
+        Err(error) => return Outcome::Failed(format!("the tool could not be started: {error}")),
+    };
+    let input = child.stdin.take();
+    let arguments = arguments.to_string();
+    // Threads, because a tool may write before it has read all of its input.
+    std::thread::spawn(move || {
+        if let Some(mut input) = input {
+            // A tool that reads nothing closes the pipe: no error of ours.
+            let _ = input.write_all(arguments.as_bytes());
+        }
+    });
+    let output = read_all(child.stdout.take());
+    let errors = read_all(child.stderr.take());
+    let end = wait(&mut child, limit);
+    stop(&mut child);
+    // Whoever inherited the pipe may hold it open, so what came until now has to do.
+    let output = output
+        .recv_timeout(Duration::from_millis(200))
+        .unwrap_or_default();
+    let errors = errors
+        .recv_timeout(Duration::from_millis(200))
+        .unwrap_or_default();
+    match end {
+        End::Interrupted => Outcome::Interrupted,
+        End::Status(status) if status.success() => understood(output),
+        End::Status(status) => Outcome::Failed(report(
+            &format!("the tool failed ({status})"),
+            &output,
+            &errors,
+        )),
+        End::TimedOut => {
+            let what = format!(
+                "the tool was stopped after {} s without an end",
+                limit.as_secs()
+            );
+            Outcome::Failed(report(&what, &output, &errors))
+        }
+    }
+}
+
+enum End {
+    Status(ExitStatus),
+    TimedOut,
+    Interrupted,
+}
+
+fn shell(command: &str) -> Command {
+    let (shell, flag) = if cfg!(windows) {
+        ("cmd", "/C")
+    } else {
+        ("sh", "-c")
+    };
+    let mut process = Command::new(shell);
+    process
+        .args([flag, command])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // Its own group: Ctrl-C reaches us alone, and stopping it stops what it started.
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(&mut process, 0);
+    process
+}
+
+/// Collects a stream in the background; delivers what came, also when it never ends.
+fn read_all(stream: Option<impl Read + Send + 'static>) -> Collected {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let Some(mut stream) = stream else { return };
+        let mut buffer = [0; 8192];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    Collected { receiver }
+}
+
+struct Collected {
+    receiver: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Collected {
+    /// Everything until the end, or until nothing more comes for `patience`.
+    fn recv_timeout(self, patience: Duration) -> Result<Vec<u8>, RecvTimeoutError> {
+        let mut all = Vec::new();
+        while let Ok(piece) = self.receiver.recv_timeout(patience) {
+            if all.len() <= MOST_OUTPUT {
+                all.extend(piece);
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn wait(child: &mut Child, limit: Duration) -> End {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return End::Status(status),
+            _ if interrupt::requested() => return End::Interrupted,
+            _ if start.elapsed() >= limit => return End::TimedOut,
+            _ => std::thread::sleep(pause),
+        }
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+/// Kills the tool and everything it started, and lets the system forget it.
+fn stop(child: &mut Child) {
+    #[cfg(unix)]
+    {
+        let group = nix::unistd::Pid::from_raw(child.id() as i32);
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+fn understood(output: Vec<u8>) -> Outcome {
+    let cut = output.len() > MOST_OUTPUT;
+    match String::from_utf8(output) {
+        Ok(text) if cut => Outcome::Output(format!(
+            "{}\n[cut after {MOST_OUTPUT} bytes]",
+            shortened(&text, MOST_OUTPUT)
+        )),
+        Ok(text) => Outcome::Output(text.trim_end_matches('\n').to_string()),
+        Err(error) => Outcome::Failed(format!(
+            "the tool printed {} bytes that are not UTF-8 text",
+            error.as_bytes().len()
+        )),
+    }
+}
+
+fn report(what: &str, output: &[u8], errors: &[u8]) -> String {
+    let mut report = what.to_string();
+    for (name, bytes) in [("errors", errors), ("output", output)] {
+        let text = String::from_utf8_lossy(bytes);
+        let text = text.trim();
+        if !text.is_empty() {
+            report += &format!("; {name}: {}", shortened(text, 2000));
+        }
+    }
+    report
+}
+
+/// The first `most` bytes, at a character's boundary.
+fn shortened(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn quickly(command: &str, arguments: &str) -> Outcome {
+        run(command, arguments, Duration::from_secs(10))
+    }
+
+    #[test]
+    fn arguments_go_in_and_the_result_comes_out() {
+        let outcome = quickly("tr a-z A-Z", r#"{"city":"Bern"}"#);
+        assert_eq!(outcome, Outcome::Output(r#"{"CITY":"BERN"}"#.into()));
+        assert_eq!(quickly("true", "unread"), Outcome::Output(String::new()));
+    }
+
+    #[test]
+    fn more_than_a_pipe_holds_goes_both_ways() {
+        let text = "x".repeat(150_000);
+        assert_eq!(quickly("cat", &text), Outcome::Output(text));
+    }
+
+    #[test]
+    fn endless_output_is_cut() {
+        let Outcome::Output(text) = quickly("head -c 900000 /dev/zero | tr '\\0' x", "") else {
+            panic!("not an output");
+        };
+        assert!(text.ends_with("[cut after 200000 bytes]") && text.len() < 200_100);
+    }
+
+    #[test]
+    fn failures_say_what_happened() {
+        let Outcome::Failed(report) = quickly("echo half; echo broken >&2; exit 3", "{}") else {
+            panic!("not a failure");
+        };
+        assert!(report.contains("exit status: 3"), "{report}");
+        assert!(
+            report.contains("broken") && report.contains("half"),
+            "{report}"
+        );
+        assert!(matches!(
+            quickly("no-such-program-here", ""),
+            Outcome::Failed(_)
+        ));
+        let Outcome::Failed(report) = quickly("printf '\\377\\376'", "") else {
+            panic!("not a failure");
+        };
+        assert!(report.contains("not UTF-8"), "{report}");
+    }
+
+    #[test]
+    fn a_tool_that_hangs_is_stopped_with_its_children() {
+        let start = Instant::now();
+        let marker = format!("{}", 70_000 + std::process::id());
+        let command = format!("echo begun; sleep {marker} & sleep {marker}");
+        let outcome = run(&command, "", Duration::from_secs(1));
+        let Outcome::Failed(report) = outcome else {
+            panic!("not a failure");
+        };
+        assert!(
+            report.contains("after 1 s") && report.contains("begun"),
+            "{report}"
+        );
+        assert!(start.elapsed() < Duration::from_secs(5));
+        let alive = Command::new("pgrep")
+            .args(["-f", &format!("sleep {marker}")])
+            .output();
+        assert!(alive.is_ok_and(|found| found.stdout.is_empty()));
+    }
+}

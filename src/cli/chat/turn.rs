@@ -1,0 +1,178 @@
+//! One turn: the answer, and the calls of tools on the way to it.
+
+use super::display::Display;
+use super::repl::Repl;
+use super::statistics;
+use super::toolbox::Answer;
+use crate::cli::interrupt;
+use anyhow::Result;
+use fourfold::generate::{Error, Event, Finish, Outcome};
+use fourfold::session::{self, Session};
+
+/// Calls in a row before the model is taken to be going in circles.
+const MOST_CALLS: usize = 32;
+
+/// Of a call or a result, this much is shown.
+const SHOWN: usize = 200;
+
+impl Repl {
+    /// Lets the model answer, running the tools that it calls.
+    pub(super) fn answer(&mut self) -> Result<()> {
+        interrupt::clear();
+        let mut display = Display::new(self.thinking);
+        let ended = self.answer_with(&mut display);
+        display.end_part()?;
+        self.thought = display.take_thought();
+        interrupt::clear();
+        ended
+    }
+
+    fn answer_with(&mut self, display: &mut Display) -> Result<()> {
+        for _ in 0..MOST_CALLS {
+            let Some((outcome, undeclared)) = self.generate(display)? else {
+                return Ok(());
+            };
+            let call = session::call(&outcome)
+                .map(|(tool, arguments)| (tool.to_string(), arguments.to_string()));
+            let goes_on = match (call, undeclared) {
+                (Some((tool, arguments)), _) => self.call_tool(&tool, &arguments, display)?,
+                (None, Some(name)) if outcome.finish == Finish::Stop => {
+                    display.note(&format!("the model called {name}, which does not exist"))?;
+                    let text = format!("error: there is no tool {name}");
+                    self.session().add_result(&name, text);
+                    true
+                }
+                _ => false,
+            };
+            if !goes_on {
+                self.close(&outcome, display)?;
+                return Ok(());
+            }
+        }
+        display
+            .note(&format!("stopped after {MOST_CALLS} calls in a row"))
+            .map_err(Into::into)
+    }
+
+    /// One generation; None when the prompt was not even read. Also the name of a tool that does
+    /// not exist but was called.
+    fn generate(&mut self, display: &mut Display) -> Result<Option<(Outcome, Option<String>)>> {
+        let session = self.held.get();
+        let mut undeclared = None;
+        let outcome = follow(session, display, &mut undeclared)?;
+        if let Some(outcome) = &outcome {
+            session.accept(outcome);
+            self.statistics.add(outcome);
+        } else {
+            display.note("stopped while reading; /regen goes on")?;
+        }
+        Ok(outcome.map(|outcome| (outcome, undeclared)))
+    }
+
+    /// Runs a tool; false when the person would rather not.
+    fn call_tool(&mut self, tool: &str, arguments: &str, display: &mut Display) -> Result<bool> {
+        display.note(&format!("→ {tool} {}", shortened(arguments)))?;
+        if self.toolbox.command(tool).is_some() && !self.toolbox.allowed {
+            if !self.confirm("run the tools' commands in this session?")? {
+                self.session()
+                    .add_result(tool, "error: the person does not want this tool to run");
+                return Ok(true);
+            }
+            self.toolbox.allowed = true;
+        }
+        match self.toolbox.call(tool, arguments) {
+            Answer::Interrupted => {
+                self.session()
+                    .add_result(tool, "error: the person stopped the tool");
+                display.note("stopped the tool; /regen lets the model go on")?;
+                Ok(false)
+            }
+            Answer::Text { text, failed } => {
+                let mark = if failed { "✗" } else { "←" };
+                display.note(&format!("{mark} {}", shortened(&text)))?;
+                self.session().add_result(tool, text);
+                Ok(true)
+            }
+        }
+    }
+
+    /// What is said after a turn.
+    fn close(&mut self, outcome: &Outcome, display: &mut Display) -> Result<()> {
+        display.end_part()?;
+        let limit = self.session().generator().context().limit();
+        match outcome.finish {
+            Finish::ContextFull => display.note(&format!(
+                "the context of {limit} tokens is full and the answer was cut off: /undo takes the last message back, /new starts over, a larger --ctx holds more"
+            ))?,
+            Finish::Length => display.note("cut off at the limit on tokens (/set max-tokens)")?,
+            Finish::Interrupted => display.note("stopped")?,
+            Finish::Stop | Finish::ToolCalls => {}
+        }
+        let line = statistics::line(outcome, self.session());
+        display.note(&line)?;
+        let used = outcome.prefill.cached + outcome.prefill.computed + outcome.tokens.len();
+        if outcome.finish != Finish::ContextFull && used * 10 > limit * 9 {
+            display.note(&format!(
+                "the context is {} % full: /save keeps the conversation, /new starts over, a larger --ctx holds more",
+                used * 100 / limit
+            ))?;
+        }
+        self.held.prepare();
+        Ok(())
+    }
+}
+
+/// Shows a generation as it comes; None if it was stopped before it began.
+fn follow(
+    session: &mut Session,
+    display: &mut Display,
+    undeclared: &mut Option<String>,
+) -> Result<Option<Outcome>> {
+    let total = session.prompt().len();
+    let mut shown = Ok(());
+    let mut reading = |done| {
+        if done < total {
+            shown = display.reading(done, total);
+        }
+        !interrupt::requested()
+    };
+    let mut generation = match session.turn(&mut reading) {
+        Ok(generation) => generation,
+        Err(Error::Interrupted) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    shown?;
+    while let Some(event) = generation.next() {
+        match event? {
+            Event::Reasoning(piece) => display.thinking(&piece)?,
+            Event::Preamble(piece) | Event::Final(piece) => display.answer(&piece)?,
+            Event::UndeclaredCall { recipient, .. } => *undeclared = Some(recipient),
+            Event::MessageEnd => display.end_part()?,
+            Event::CallStart { .. } | Event::CallArguments(_) | Event::TurnEnd(_) => {}
+        }
+        if interrupt::requested() {
+            break;
+        }
+    }
+    Ok(Some(generation.finish()?))
+}
+
+/// The beginning of a text, on one line.
+fn shortened(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_results_are_shown_in_part() {
+        assert_eq!(shortened("a\n  b"), "a b");
+        assert_eq!(shortened(&"ü".repeat(300)).chars().count(), SHOWN + 2);
+    }
+}

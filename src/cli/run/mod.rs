@@ -1,0 +1,169 @@
+//! `fourfold run`: one answer.
+
+pub mod output;
+pub mod prompt;
+
+use super::interrupt::{self, Interrupted};
+use super::model_file::ModelArgs;
+use super::talking::{self, TalkingArgs};
+use anyhow::bail;
+use fourfold::generate::{Finish, Generation, Generator, Request};
+use fourfold::sample::Sampler;
+use fourfold::session::{self, FileError, Session};
+use output::Output;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// The status that says: the model asks for a tool.
+const TOOL_STATUS: i32 = 3;
+
+/// Answer one prompt
+///
+/// The prompt is -p, then the file of -f, then what is piped in, with an empty line between them.
+/// Only the answer goes to standard output.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  fourfold run model.gguf -p 'Name three rivers in Peru'
+  git diff | fourfold run model.gguf -p 'Write a commit message for this change'
+  fourfold run model.gguf -f report.txt --schema summary.json > summary.out.json
+  fourfold run model.gguf -p 'Weather in Bern?' --tools tools.json; echo $?
+  fourfold run model.gguf --raw -p 'Once upon a time' -n 50 --temp 0
+
+Exit status: 0 the answer is complete, or -n was reached; 1 failed (an answer cut off before it
+matched its schema, too); 2 wrong usage; 3 the model called a tool, which is printed as JSON;
+130 interrupted")]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The prompt
+    #[arg(short, long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// A file with the prompt; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Continue the prompt as plain text, without the conversation around it
+    #[arg(long, conflicts_with_all = ["system", "tools", "session"])]
+    raw: bool,
+    /// Print one JSON object: content, reasoning, tool_calls, finish_reason, usage, timings
+    #[arg(long)]
+    json: bool,
+    /// Show the thinking on standard error, also when that is no terminal
+    #[arg(long)]
+    show_reasoning: bool,
+    /// Continue the conversation in this file, and keep it there; made if it does not exist
+    #[arg(long, value_name = "FILE")]
+    session: Option<PathBuf>,
+    /// If the session was saved with another model, read its text again
+    #[arg(long, requires = "session")]
+    rebuild_session: bool,
+    #[command(flatten)]
+    talking: TalkingArgs,
+}
+
+/// Runs the subcommand.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let text = prompt::gather(args.prompt.as_deref(), args.file.as_ref())?;
+    interrupt::install()?;
+    let start = Instant::now();
+    let generator = talking::generator(&args.model)?;
+    let output = Output::new(args.json, args.show_reasoning, args.raw);
+    if args.raw {
+        return raw(&args, generator, &text, output, start);
+    }
+    let mut session = args.talking.session(generator)?;
+    let is_kept = args.session.as_ref().filter(|file| file.exists());
+    if let Some(file) = is_kept {
+        continue_from(&mut session, file, &args)?;
+    }
+    session.say(text);
+    let load = start.elapsed();
+    let mut output = output;
+    let outcome = {
+        let total = session.prompt().len();
+        let generation = session.turn(&mut |done| output.reading(done, total))?;
+        follow(generation, &mut output)?
+    };
+    session.accept(&outcome);
+    if let Some(file) = &args.session {
+        session.save(file)?;
+    }
+    let call = session::call(&outcome);
+    output.finish(&outcome, call, load)?;
+    after(&args, &outcome, call.is_some())
+}
+
+fn continue_from(session: &mut Session, file: &PathBuf, args: &Args) -> anyhow::Result<()> {
+    match session.load(file, false) {
+        Err(FileError::OtherModel { .. }) if args.rebuild_session => session.load(file, true)?,
+        Err(error @ FileError::OtherModel { .. }) => {
+            bail!("{error}: add --rebuild-session to read it again with this model")
+        }
+        other => other?,
+    }
+    // What is asked for now counts, not what was asked for then.
+    if let Some(text) = &args.talking.system {
+        session.developer().instructions = Some(talking::text_or_file(text)?);
+    }
+    session.set_effort(args.talking.reasoning_effort.into());
+    args.talking.constrain(session)
+}
+
+/// Runs a generation to its end, or to Ctrl-C.
+fn follow(
+    mut generation: Generation<'_>,
+    output: &mut Output,
+) -> anyhow::Result<fourfold::generate::Outcome> {
+    while let Some(event) = generation.next() {
+        output.event(&event?)?;
+        if interrupt::requested() {
+            output.end_line()?;
+            bail!(Interrupted);
+        }
+    }
+    Ok(generation.finish()?)
+}
+
+/// Continues plain text.
+fn raw(
+    args: &Args,
+    mut generator: Generator,
+    text: &str,
+    mut output: Output,
+    start: Instant,
+) -> anyhow::Result<()> {
+    let prompt = generator.tokenizer().encode(text);
+    let (settings, seed) = args.talking.sampling.settings(generator.tokenizer())?;
+    let mut sampler = Sampler::new(settings, seed)?;
+    let total = prompt.len();
+    let mut request = Request::raw(prompt, &mut sampler);
+    request.max_tokens = args.talking.max_tokens;
+    request.stop = args.talking.stop.clone();
+    request.answer = args.talking.constraint(&generator)?;
+    request.speculate = !args.talking.no_speculation;
+    let load = start.elapsed();
+    let generation = generator.generate(request, &mut |done| output.reading(done, total))?;
+    let outcome = follow(generation, &mut output)?;
+    output.finish(&outcome, None, load)?;
+    after(args, &outcome, false)
+}
+
+/// The exit status that the outcome deserves.
+fn after(args: &Args, outcome: &fourfold::generate::Outcome, called: bool) -> anyhow::Result<()> {
+    if called {
+        std::process::exit(TOOL_STATUS);
+    }
+    let talking = &args.talking;
+    let is_constrained =
+        talking.schema.is_some() || talking.grammar.is_some() || talking.regex.is_some();
+    let tokens = outcome.tokens.len();
+    match outcome.finish {
+        Finish::Length | Finish::ContextFull if is_constrained => bail!(
+            "the answer was cut off after {tokens} tokens, before it matched what was asked for: raise -n or --ctx"
+        ),
+        Finish::ContextFull => {
+            eprintln!("the context is full: the answer was cut off after {tokens} tokens");
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}

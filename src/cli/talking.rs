@@ -1,0 +1,152 @@
+//! What `run` and `chat` share: the options of a conversation, and opening one.
+
+use super::model_file::ModelArgs;
+use super::prompt::{self, Date, ReasoningEffort};
+use super::run::prompt::read_text;
+use super::sampling::SamplingArgs;
+use anyhow::{Context, bail};
+use fourfold::generate::Generator;
+use fourfold::harmony::{self, Message, Tool, chat};
+use fourfold::sample::Constraint;
+use fourfold::session::Session;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the model is told, and what it may say
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Conversation")]
+pub struct TalkingArgs {
+    /// Instructions; a file's name in their place reads the file
+    #[arg(long, value_name = "TEXT|FILE")]
+    pub system: Option<String>,
+    /// How much to think before answering
+    #[arg(long, value_name = "EFFORT", default_value = "medium")]
+    pub reasoning_effort: ReasoningEffort,
+    /// The date that the model is told, as 2025-06-28, or none [default: today]
+    #[arg(long, value_parser = prompt::date)]
+    pub date: Option<Date>,
+    /// Functions that the model may call: a JSON file as in OpenAI's chat API
+    #[arg(long, value_name = "FILE")]
+    pub tools: Option<PathBuf>,
+    /// Answer with JSON of the schema in this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["grammar", "regex"])]
+    pub schema: Option<PathBuf>,
+    /// Answer with text of the Lark grammar in this file
+    #[arg(long, value_name = "FILE", conflicts_with = "regex")]
+    pub grammar: Option<PathBuf>,
+    /// Answer with text that matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub regex: Option<String>,
+    /// Most new tokens, thinking included
+    #[arg(short = 'n', long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// End the answer before this text; can be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Decode one token at a time, without drafts from earlier text
+    #[arg(long)]
+    pub no_speculation: bool,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// Opens a model for generating.
+pub fn generator(args: &ModelArgs) -> anyhow::Result<Generator> {
+    Ok(Generator::new(Arc::new(args.open()?))?)
+}
+
+impl TalkingArgs {
+    /// A conversation as these options describe it, without a word said.
+    pub fn session(&self, generator: Generator) -> anyhow::Result<Session> {
+        let (settings, seed) = self.sampling.settings(generator.tokenizer())?;
+        let mut session = Session::new(generator, settings, seed)?;
+        session.options.max_tokens = self.max_tokens;
+        session.options.stop = self.stop.clone();
+        session.options.speculate = !self.no_speculation;
+        let system = session.system();
+        system.effort = self.reasoning_effort.into();
+        system.date = match &self.date {
+            Some(Date::None) => None,
+            Some(Date::Given(date)) => Some(date.clone()),
+            None => Some(harmony::today()),
+        };
+        if let Some(text) = &self.system {
+            session.developer().instructions = Some(text_or_file(text)?);
+        }
+        if let Some(file) = &self.tools {
+            session.developer().functions = read_tools(file)?;
+        }
+        self.constrain(&mut session)?;
+        Ok(session)
+    }
+
+    /// Compiles what answers must match; the half second that this takes is spent only if asked for.
+    pub fn constrain(&self, session: &mut Session) -> anyhow::Result<()> {
+        match &self.schema {
+            Some(file) => set_schema(session, file)?,
+            None => session.options.answer = self.constraint(session.generator())?,
+        }
+        Ok(())
+    }
+
+    /// What raw text or an answer must match, if anything.
+    pub fn constraint(&self, generator: &Generator) -> anyhow::Result<Option<Constraint>> {
+        Ok(if let Some(file) = &self.schema {
+            Some(generator.grammars()?.json_schema(&read_json(file)?)?)
+        } else if let Some(file) = &self.grammar {
+            Some(generator.grammars()?.lark(&read_text(file)?)?)
+        } else if let Some(regex) = &self.regex {
+            Some(generator.grammars()?.regex(regex)?)
+        } else {
+            None
+        })
+    }
+}
+
+/// Answers follow the schema in a file from now on.
+pub fn set_schema(session: &mut Session, file: &Path) -> anyhow::Result<()> {
+    let name = file.file_stem().map(|stem| stem.to_string_lossy());
+    let name = name.as_deref().unwrap_or("answer");
+    Ok(session.set_schema(name, read_json(file)?)?)
+}
+
+/// A file's content as JSON.
+pub fn read_json(file: &Path) -> anyhow::Result<Value> {
+    let text = read_text(file)?;
+    serde_json::from_str(&text).with_context(|| format!("{file:?} is not JSON"))
+}
+
+/// The tools in a file: an array of them, or an object with `tools`.
+pub fn read_tools(file: &Path) -> anyhow::Result<Vec<Tool>> {
+    let json = read_json(file)?;
+    let tools = match &json {
+        Value::Object(fields) => fields.get("tools").unwrap_or(&json).clone(),
+        _ => json,
+    };
+    let request = json!({"messages": [], "tools": tools});
+    let request = chat::Request::from_value(&request)
+        .with_context(|| format!("the tools in {file:?} cannot be used"))?;
+    let tools = request
+        .conversation
+        .messages
+        .into_iter()
+        .find_map(|it| match it {
+            Message::Developer(developer) => Some(developer.functions),
+            _ => None,
+        });
+    match tools {
+        Some(tools) if !tools.is_empty() => Ok(tools),
+        _ => bail!("{file:?} holds no tools: an array of them is expected"),
+    }
+}
+
+/// What was typed, or what the file of that name holds.
+pub fn text_or_file(text: &str) -> anyhow::Result<String> {
+    let path = Path::new(text);
+    // A name of many words is a text, and asking for such a file would be an error of its own.
+    if text.len() < 4096 && path.is_file() {
+        return read_text(path);
+    }
+    Ok(text.to_string())
+}

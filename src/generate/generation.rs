@@ -1,0 +1,380 @@
+//! One turn in the making.
+
+use super::decode::Decoder;
+use super::{Error, Generator, Prefill, Request};
+use crate::harmony::{Assistant, Event, Kind, Mark, Message, Position, Reason};
+use crate::model::Logits;
+use crate::sample::StopStrings;
+use crate::tokenizer::StreamDecoder;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Why a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model was done, or a stop text came.
+    Stop,
+    /// The model called a tool and waits for the result.
+    ToolCalls,
+    /// The limit on new tokens was reached.
+    Length,
+    /// The context is full.
+    ContextFull,
+    /// Nobody asked for more.
+    Interrupted,
+}
+
+/// What a turn came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Why it ended.
+    pub finish: Finish,
+    /// Its messages, to be put behind the conversation; none of a raw prompt.
+    pub messages: Vec<Message>,
+    /// The new tokens, the one that ended it included.
+    pub tokens: Vec<u32>,
+    /// How many of them were thinking.
+    pub reasoning_tokens: usize,
+    /// The prompt: cached and computed tokens.
+    pub prefill: Prefill,
+    /// Reading the prompt.
+    pub prefill_time: Duration,
+    /// Everything after.
+    pub decode_time: Duration,
+}
+
+/// An iterator of events that runs the model as far as the next event needs.
+///
+/// It can be left at any token: [`Generation::finish`] ends the turn there. The text of a raw prompt
+/// comes as pieces of an answer.
+pub struct Generation<'g> {
+    generator: &'g mut Generator,
+    request: Request<'g>,
+    /// None once the turn is over.
+    decoder: Option<Decoder>,
+    ends: Vec<u32>,
+    /// Of a raw prompt.
+    text: StreamDecoder,
+    stop: StopStrings,
+    events: VecDeque<Event>,
+    /// Thrown away whenever a token was looked at; kept for its memory.
+    scratch: Vec<Event>,
+    outcome: Outcome,
+    start: Instant,
+}
+
+impl<'g> Generation<'g> {
+    pub(super) fn new(
+        generator: &'g mut Generator,
+        mut request: Request<'g>,
+        logits: Logits,
+        prefill: Prefill,
+        prefill_time: Duration,
+    ) -> Self {
+        let pace = request
+            .speculate
+            .then(|| std::mem::take(&mut generator.pace));
+        let mut generation = Self {
+            decoder: Some(Decoder::new(&generator.context, logits, pace)),
+            ends: generator.ends(),
+            text: StreamDecoder::default(),
+            stop: StopStrings::new(std::mem::take(&mut request.stop)),
+            events: VecDeque::new(),
+            scratch: Vec::new(),
+            outcome: Outcome {
+                finish: Finish::Interrupted,
+                messages: Vec::new(),
+                tokens: Vec::new(),
+                reasoning_tokens: 0,
+                prefill,
+                prefill_time,
+                decode_time: Duration::ZERO,
+            },
+            start: Instant::now(),
+            generator,
+            request,
+        };
+        generation.begin();
+        generation
+    }
+
+    /// What holds before the first token.
+    fn begin(&mut self) {
+        let Some(decoder) = &mut self.decoder else {
+            return;
+        };
+        match &self.request.parser {
+            None => {
+                if let (Some(answer), Some(&end)) = (&self.request.answer, self.ends.first()) {
+                    decoder.constrain(answer.clone(), end);
+                }
+            }
+            Some(_) => {
+                // The prompt may have opened the answer already.
+                self.arm(true);
+                self.force_channel();
+            }
+        }
+    }
+
+    /// Ends the turn, wherever it is, and says what it came to.
+    pub fn finish(mut self) -> Result<Outcome, Error> {
+        self.end(Finish::Interrupted)?;
+        Ok(self.outcome.clone())
+    }
+
+    /// Ends the turn once; later calls change nothing.
+    fn end(&mut self, finish: Finish) -> Result<(), Error> {
+        let Some(decoder) = self.decoder.take() else {
+            return Ok(());
+        };
+        self.outcome.finish = finish;
+        self.outcome.decode_time = self.start.elapsed();
+        self.end_text(finish);
+        if let Some(parser) = &self.request.parser {
+            self.outcome.messages = parser.messages().to_vec();
+            if self.request.answer.is_some() {
+                keep_last_answer(&mut self.outcome.messages);
+            }
+        }
+        if let Some(pace) = decoder.finish(&mut self.generator.context)? {
+            self.generator.pace = pace;
+        }
+        Ok(())
+    }
+
+    /// Gives out what was held back, and the end of the turn.
+    fn end_text(&mut self, finish: Finish) {
+        let reason = match finish {
+            Finish::Stop => Reason::Stop,
+            Finish::ToolCalls => Reason::ToolCalls,
+            Finish::Length | Finish::ContextFull | Finish::Interrupted => Reason::Length,
+        };
+        let mut last = Vec::new();
+        if let Some(parser) = &mut self.request.parser {
+            parser.finish(reason, &mut last);
+        } else {
+            let mut text = String::new();
+            self.text.finish(&mut text);
+            last.extend([
+                Event::Final(text),
+                Event::MessageEnd,
+                Event::TurnEnd(reason),
+            ]);
+        }
+        for event in last {
+            self.give(event);
+        }
+    }
+
+    /// Why the turn must end before the next token.
+    fn exhausted(&self) -> Option<Finish> {
+        let made = self.outcome.tokens.len();
+        if self.request.max_tokens.is_some_and(|most| made >= most) {
+            return Some(Finish::Length);
+        }
+        let used = self.request.prompt.len() + made;
+        (used >= self.generator.context.limit()).then_some(Finish::ContextFull)
+    }
+
+    /// Chooses one token and gives out what it means.
+    fn step(&mut self) -> Result<(), Error> {
+        if let Some(finish) = self.exhausted() {
+            return self.end(finish);
+        }
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(());
+        };
+        let token = decoder.next(&mut self.generator.context, self.request.sampler)?;
+        self.outcome.tokens.push(token);
+        match self.request.parser {
+            Some(_) => self.read_harmony(token)?,
+            None => self.read_raw(token)?,
+        }
+        if self.stop.found() {
+            self.end(Finish::Stop)?;
+        }
+        Ok(())
+    }
+
+    fn read_raw(&mut self, token: u32) -> Result<(), Error> {
+        if self.ends.contains(&token) {
+            return self.end(Finish::Stop);
+        }
+        let mut text = String::new();
+        let bytes = self.generator.tokenizer.token_bytes(token);
+        self.text.push(bytes, &mut text);
+        self.give(Event::Final(text));
+        Ok(())
+    }
+
+    fn read_harmony(&mut self, token: u32) -> Result<(), Error> {
+        let Some(parser) = &mut self.request.parser else {
+            return Ok(());
+        };
+        if parser.position() == Position::Reasoning {
+            self.outcome.reasoning_tokens += 1;
+        }
+        let was_answer = parser.position() == Position::Final;
+        let was_header = parser.position() == Position::Header;
+        let mut events = std::mem::take(&mut self.scratch);
+        parser.push(token, &mut events);
+        let is_end = token == self.request.mark(Mark::End);
+        let is_done = self.turn_end(&events);
+        let is_stray = self.is_stray_answer(was_header, token);
+        for event in events.drain(..) {
+            // Text outside the format cannot be part of an answer that a schema describes.
+            if !is_stray {
+                self.give(event);
+            }
+        }
+        self.scratch = events;
+        if is_stray {
+            self.reopen_answer();
+        } else if let Some(finish) = is_done {
+            self.end(finish)?;
+        } else if was_answer && is_end {
+            // Some fine-tunes end their turns like any message.
+            self.end(Finish::Stop)?;
+        } else if is_end {
+            self.begin_message();
+        } else {
+            self.arm(was_header);
+        }
+        Ok(())
+    }
+
+    fn turn_end(&self, events: &[Event]) -> Option<Finish> {
+        events.iter().find_map(|event| match event {
+            Event::TurnEnd(Reason::Stop) => Some(Finish::Stop),
+            Event::TurnEnd(Reason::ToolCalls) => Some(Finish::ToolCalls),
+            Event::TurnEnd(Reason::Length) => Some(Finish::Length),
+            _ => None,
+        })
+    }
+
+    /// After a message's end the format allows one thing only, so nobody is asked.
+    fn begin_message(&mut self) {
+        let start = self.request.mark(Mark::Start);
+        let role = self.generator.tokenizer.encode("assistant");
+        if let Some(decoder) = &mut self.decoder {
+            decoder.release();
+            decoder.force(&[start]);
+            decoder.force(&role);
+        }
+        self.force_channel();
+    }
+
+    /// With a schema to keep, every message must name its channel.
+    fn force_channel(&mut self) {
+        let is_header = |parser: &crate::harmony::Parser| parser.position() == Position::Header;
+        let at_header = self.request.parser.as_ref().is_some_and(is_header);
+        if self.request.answer.is_some() && self.request.tools.is_empty() && at_header {
+            let channel = self.request.mark(Mark::Channel);
+            if let Some(decoder) = &mut self.decoder {
+                decoder.force(&[channel]);
+            }
+        }
+    }
+
+    /// Puts a constraint to work where the text begins that it is for.
+    fn arm(&mut self, was_header: bool) {
+        let (Some(parser), Some(decoder)) = (&self.request.parser, &mut self.decoder) else {
+            return;
+        };
+        if decoder.is_constrained() {
+            return;
+        }
+        let (constraint, end) = match parser.position() {
+            Position::Final if was_header => (self.request.answer.as_ref(), Mark::Return),
+            Position::Call(tool) if was_header => {
+                let mut tools = self.request.tools.iter();
+                let found = tools.find(|(name, _)| name == tool);
+                (found.map(|(_, constraint)| constraint), Mark::Call)
+            }
+            _ => return,
+        };
+        if let Some(constraint) = constraint {
+            decoder.constrain(constraint.clone(), self.request.mark(end));
+        }
+    }
+
+    /// Whether an answer that must match something began without the token that begins a body.
+    fn is_stray_answer(&self, was_header: bool, token: u32) -> bool {
+        let parser = self.request.parser.as_ref();
+        let is_answer = parser.is_some_and(|parser| parser.position() == Position::Final);
+        let is_body = token == self.request.mark(Mark::Message);
+        self.request.answer.is_some() && was_header && is_answer && !is_body
+    }
+
+    /// Begins the answer again, within the format.
+    fn reopen_answer(&mut self) {
+        let tokenizer = &self.generator.tokenizer;
+        let mut opening = vec![self.request.mark(Mark::Start)];
+        tokenizer.encode_into("assistant", &mut opening);
+        opening.push(self.request.mark(Mark::Channel));
+        tokenizer.encode_into("final", &mut opening);
+        opening.push(self.request.mark(Mark::Message));
+        if let Some(decoder) = &mut self.decoder {
+            decoder.force(&opening);
+        }
+    }
+
+    /// Hands an event on; the answer's text passes the stop strings.
+    fn give(&mut self, event: Event) {
+        match event {
+            Event::Final(text) => {
+                let shown = self.stop.push(&text);
+                if !shown.is_empty() {
+                    self.events.push_back(Event::Final(shown));
+                }
+            }
+            Event::MessageEnd => {
+                let held = self.stop.finish();
+                if !held.is_empty() {
+                    self.events.push_back(Event::Final(held));
+                }
+                self.events.push_back(Event::MessageEnd);
+            }
+            other => self.events.push_back(other),
+        }
+    }
+}
+
+/// Of several answers only the last kept to what was asked for.
+fn keep_last_answer(messages: &mut Vec<Message>) {
+    let is_answer = |message: &Message| {
+        matches!(
+            message,
+            Message::Assistant(Assistant {
+                kind: Kind::Final,
+                ..
+            })
+        )
+    };
+    let last = messages.iter().rposition(is_answer);
+    let mut index = 0..;
+    messages.retain(|message| index.next() == last || !is_answer(message));
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<Event, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while self.events.is_empty() && self.decoder.is_some() {
+            if let Err(error) = self.step() {
+                // The error counts; that the cache could not be tidied up after it does not.
+                let _ = self.end(Finish::Interrupted);
+                return Some(Err(error));
+            }
+        }
+        self.events.pop_front().map(Ok)
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        // Dropping cannot report; the next prefill finds a cache that is consistent all the same.
+        let _ = self.end(Finish::Interrupted);
+    }
+}
