@@ -499,21 +499,25 @@ mod tests {
 
     #[test]
     fn lean_reads_a_fifth_fewer_bytes_per_token() {
-        let model = with_experts_in(&gpt_oss(24, 32), DType::MXFP4);
-        let read = |name: &str| -> u64 {
+        let read = |layers: u64, experts: u64, name: &str| -> u64 {
+            let model = with_experts_in(&gpt_oss(layers, experts), DType::MXFP4);
             let chosen = choices(&model, &options(name));
             let bytes = chosen.iter().zip(&model).map(|(choice, (name, dims, _))| {
                 let row = choice.dtype.row_bytes(dims[0] as usize).unwrap() as u64;
                 let rows: u64 = dims[1..].iter().product();
                 match &**name {
                     "token_embd.weight" => row,
-                    name if name.contains("_exps.") => row * rows * 4 / 32,
+                    name if name.contains("_exps.") => row * rows * 4 / experts,
                     _ => row * rows,
                 }
             });
             bytes.sum()
         };
-        assert_eq!(read("MXFP4_MOE"), 2_574_705_396);
-        assert_eq!(read("LEAN"), 2_047_871_676);
+        assert_eq!(read(24, 32, "MXFP4_MOE"), 2_574_705_396);
+        assert_eq!(read(24, 32, "LEAN"), 2_047_871_676);
+        assert_eq!(read(36, 128, "MXFP4_MOE"), 3_594_213_108);
+        assert_eq!(read(36, 128, "LEAN"), 2_912_550_588);
+        let model = with_experts_in(&gpt_oss(24, 32), DType::MXFP4);
+        assert_eq!(size(&model, &options("LEAN")), 11_352_550_656);
     }
 }
