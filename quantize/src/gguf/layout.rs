@@ -2,7 +2,7 @@
 
 use super::error::{Error, Fault, Result};
 use super::foreign::TensorType;
-use super::value::Metadata;
+use super::metadata::Metadata;
 use super::{DEFAULT_ALIGNMENT, align_up};
 use crate::dtype::DType;
 use std::collections::HashSet;

@@ -8,6 +8,7 @@
 mod error;
 mod foreign;
 mod layout;
+mod metadata;
 mod parse;
 mod read;
 pub mod split;
@@ -17,8 +18,9 @@ mod write;
 pub use error::{Error, Fault, Place, Result};
 pub use foreign::TensorType;
 pub use layout::{Layout, MAX_DIMS, MAX_NAME_BYTES};
+pub use metadata::Metadata;
 pub use read::{Gguf, OLLAMA_ADVICE, TensorInfo, TensorView};
-pub use value::{Array, Metadata, Scalar, Strings, Value, ValueType};
+pub use value::{Array, Scalar, Strings, Value, ValueType};
 pub use write::{WriteOptions, Writer};
 
 /// What tensors' offsets are multiples of when `general.alignment` does not say otherwise.

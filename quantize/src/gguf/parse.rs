@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::error::{Error, Fault, Place, Result};
 use super::foreign::TensorType;
 use super::layout::{MAX_DIMS, MAX_NAME_BYTES};
+use super::metadata::Metadata;
 use super::read::Backing;
-use super::value::{Array, Metadata, Value, ValueType};
+use super::value::{Array, Value, ValueType};
 use super::{DEFAULT_ALIGNMENT, align_up};
 
 /// No model comes near these; they bound what a file that is huge only on paper can make us allocate.

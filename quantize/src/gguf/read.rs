@@ -9,9 +9,9 @@ use memmap2::{Advice, Mmap};
 
 use super::error::{Error, Fault, Result};
 use super::foreign::TensorType;
+use super::metadata::Metadata;
 use super::parse::{Parsed, Record, parse};
 use super::split;
-use super::value::Metadata;
 use crate::dtype::DType;
 
 /// What to do about a model that [`Gguf::is_ollama`] finds.

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::error::{Error, Fault, Result};
 use super::layout::{Declared, Layout};
-use super::value::{Metadata, encode_string};
+use super::metadata::Metadata;
+use super::value::encode_string;
 use super::{DEFAULT_ALIGNMENT, align_up, split};
 
 /// How to write a file.
