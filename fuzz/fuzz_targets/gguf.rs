@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
     for info in gguf.infos() {
         assert!(info.offset >= end);
         end = info.offset + info.bytes.len() as u64;
-        assert!(info.bytes.first().is_some());
+        assert!(!info.bytes.is_empty());
         assert!(gguf.tensor(info.name).is_some());
     }
     assert!(end <= bytes.len() as u64);
