@@ -32,24 +32,22 @@ class Config:
     original_context: int = 4096
 
 
-def mxfp4_parts(weight):
-    """(exponent bytes, signed levels as halves of E2M1 codes' values) of blocks of 32 along the last axis, rounded as GGML does."""
+def mxfp4_scaled(weight):
+    """(exponents, blocks of 32 along the last axis divided by two to that power), by GGML's choice of the exponent."""
     blocks = weight.reshape(*weight.shape[:-1], -1, 32)
     largest = blocks.abs().amax(-1, keepdim=True)
-    exponent = torch.where(largest > 0, torch.floor(torch.log2(largest)) - 2 + 127, torch.zeros_like(largest)).clamp(min=0)
-    scaled = (blocks.abs() * torch.exp2(127 - exponent)).contiguous()
-    edges = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0], dtype=weight.dtype)
-    codes = torch.bucketize(scaled, edges)  # a tie takes the smaller magnitude
-    return exponent, codes, blocks < 0
-
-
-E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    exponent = torch.where(largest > 0, torch.floor(torch.log2(largest)) - 2, torch.full_like(largest, -127)).clamp(min=-127)
+    return exponent, blocks * torch.exp2(-exponent)
 
 
 def mxfp4(weight):
-    exponent, codes, negative = mxfp4_parts(weight)
-    values = E2M1[codes] * torch.exp2(exponent - 127)
-    return torch.where(negative, -values, values).reshape(weight.shape)
+    """The nearest MXFP4 values; a tie takes the smaller magnitude."""
+    exponent, scaled = mxfp4_scaled(weight)
+    size = scaled.abs()
+    # E2M1 goes in halves up to 2, in ones up to 4, in twos up to 6.
+    spacing = 0.5 + 0.5 * (size > 1.75) + (size > 3.5)
+    nearest = torch.ceil(size / spacing - 0.5).mul_(spacing).clamp_(max=6)
+    return (torch.copysign(nearest, scaled) * torch.exp2(exponent)).reshape(weight.shape)
 
 
 class StraightThrough(torch.autograd.Function):

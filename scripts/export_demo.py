@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from demo_model import E2M1, Config, Model, bf16, mxfp4, mxfp4_parts
+from demo_model import Config, Model, bf16, mxfp4, mxfp4_scaled
 from demo_tokenizer import Tokenizer
 
+# The magnitudes of the codes 0 to 7.
+E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -25,9 +27,11 @@ def interleaved(halves):
 
 def packed(weight):
     """(blocks, scales): element 2b of a block in the low nibble of byte b, element 2b+1 in the high one."""
-    exponent, codes, negative = mxfp4_parts(weight)
-    codes = (codes + 8 * (negative & (codes > 0))).to(torch.uint8)
-    return codes[..., ::2] | codes[..., 1::2] << 4, exponent[..., 0].to(torch.uint8)
+    exponent, _ = mxfp4_scaled(weight)
+    values = mxfp4(weight).reshape(*weight.shape[:-1], -1, 32) * torch.exp2(-exponent)
+    codes = torch.searchsorted(E2M1, values.abs().contiguous())
+    codes = (codes + 8 * (values < 0)).to(torch.uint8)
+    return codes[..., ::2] | codes[..., 1::2] << 4, (exponent[..., 0] + 127).to(torch.uint8)
 
 
 def unpacked(blocks, scales):
@@ -59,7 +63,7 @@ def tensors(model):
                                    ("down_proj", layer.down.detach(), layer.down_bias)]:
             out[f"{prefix}mlp.experts.{name}_blocks"], out[f"{prefix}mlp.experts.{name}_scales"] = packed(weight)
             out[f"{prefix}mlp.experts.{name}_bias"] = dense(bias)
-            assert torch.equal(unpacked(*packed(weight)), mxfp4(weight) + 0.0), name
+            assert torch.equal(unpacked(*packed(weight)), mxfp4(weight)), name
     return out
 
 

@@ -2,7 +2,7 @@
 
 Needs only torch, safetensors and regex. Runs on two CPU cores; interrupt and repeat the command to resume.
 Every row of a batch holds one system message and as many conversations as fit (see demo_harmony.py).
-The last quarter of the time trains through the rounding of MXFP4 and BF16, so the exported weights are those trained.
+The last part of the time trains through the rounding of MXFP4 and BF16, so the exported weights are those trained.
 """
 
 import argparse
@@ -168,7 +168,7 @@ def train(rank, options, model, gradients, clock, barrier):
     while spent < options.seconds:
         done = min(1, spent / options.seconds)
         qat = done > options.quantize_from
-        rate = options.rate * min(1, (step + 1) / 60) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-5
+        rate = options.rate * min(1, (step + 1) / 60, (1.02 - done) / 0.15)
         batch = batches(step * options.workers + rank)
         loss = F.cross_entropy(model(*batch.inputs(), qat, batch.keep), batch.targets)
         balance = sum(layer.balance for layer in model.layers)
@@ -181,7 +181,7 @@ def train(rank, options, model, gradients, clock, barrier):
             if step % 20 == 0 and (options.out / "seconds").exists():
                 options.seconds = float((options.out / "seconds").read_text())
             now = time.time()
-            clock[0], clock[1], began = spent + min(now - began, 30), options.seconds, now
+            clock[0], clock[1], began = spent + min(now - began, 5), options.seconds, now
         barrier.wait()
         shard.step(average, rate)
         spent, options.seconds, loss = clock[0].item(), clock[1].item(), gradients[:, -1].mean().item()
@@ -208,10 +208,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4500, help="training time, the schedule's length")
     parser.add_argument("--tokens", type=int, default=3600, help="tokens in a step, over all workers")
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
-    parser.add_argument("--quantize-from", type=float, default=0.75, help="part of the time after which weights are rounded")
+    parser.add_argument("--quantize-from", type=float, default=0.85, help="part of the time after which weights are rounded")
     parser.add_argument("--save-every", type=int, default=50, help="steps between saved states")
     parser.add_argument("--out", type=Path, default=ROOT / "target" / "demo-training", help="folder of the state and the log")
     options = parser.parse_args()
