@@ -8,7 +8,6 @@ The last part of the time trains through the rounding of MXFP4 and BF16, so the 
 import argparse
 import ctypes
 import json
-import math
 import os
 import time
 from dataclasses import dataclass

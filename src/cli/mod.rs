@@ -8,6 +8,7 @@ mod bench;
 mod chat;
 mod convert;
 mod devices;
+mod eval;
 mod inspect;
 pub mod interrupt;
 mod logits;
@@ -58,6 +59,7 @@ enum Command {
     Chat(chat::Args),
     Convert(convert::Args),
     Devices(devices::Args),
+    Eval(eval::Args),
     Inspect(inspect::Args),
     Logits(logits::Args),
     Prompt(prompt::Args),
@@ -81,6 +83,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Chat(args) => chat::run(args),
         Command::Convert(args) => convert::run(args),
         Command::Devices(args) => devices::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Logits(args) => logits::run(args),
         Command::Prompt(args) => prompt::run(args),
