@@ -245,6 +245,12 @@ fn files_with_types_that_cannot_be_computed_with_are_shown() {
     std::fs::write(&path, foreign("gpt-oss", 16, 66)).unwrap();
     let text = stdout(&run(&["inspect", &path]));
     assert!(text.contains("can show tensors of type IQ2_XXS"), "{text}");
+    let text = stdout(&run(&["inspect", &path, "--check"]));
+    assert!(text.contains("every block of 0 tensors is fine"), "{text}");
+    assert!(
+        text.contains("1 tensors have types that cannot be checked"),
+        "{text}"
+    );
     let message = failure(&["quantize", &path, &path_in(&folder, "out.gguf"), "Q8_0"]);
     assert!(message.contains("IQ2_XXS"), "{message}");
 }

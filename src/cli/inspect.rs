@@ -52,7 +52,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             list_tensors(&gguf, &mut out)?;
         }
         if let Some(bad) = &bad {
-            report(bad, gguf.tensor_count(), &mut out)?;
+            report(bad, &gguf, &mut out)?;
         }
     }
     out.flush()?;
@@ -75,7 +75,7 @@ fn run_check(gguf: &Gguf) -> anyhow::Result<Vec<BadTensor>> {
         .map_err(|_| interrupt::Interrupted.into())
 }
 
-fn report(bad: &[BadTensor], tensors: usize, out: &mut impl Write) -> std::io::Result<()> {
+fn report(bad: &[BadTensor], gguf: &Gguf, out: &mut impl Write) -> std::io::Result<()> {
     writeln!(out)?;
     for BadTensor {
         tensor,
@@ -86,8 +86,15 @@ fn report(bad: &[BadTensor], tensors: usize, out: &mut impl Write) -> std::io::R
         let line = format!("{}: block {block}: {problem}", terminal::plain(tensor));
         writeln!(out, "{}", terminal::paint(Style::Red, &line))?;
     }
+    let unknown = gguf.infos().filter(|info| info.tensor_type.dtype.is_none());
+    let unknown = unknown.count();
     if bad.is_empty() {
-        writeln!(out, "every block of {tensors} tensors is fine")?;
+        let checked = gguf.tensor_count() - unknown;
+        writeln!(out, "every block of {checked} tensors is fine")?;
+    }
+    if unknown > 0 {
+        let line = format!("{unknown} tensors have types that cannot be checked");
+        writeln!(out, "{}", terminal::paint(Style::Yellow, &line))?;
     }
     Ok(())
 }
