@@ -28,8 +28,9 @@ pub struct Merges {
     byte_ranks: Vec<u32>,
     /// Ids of the 256 single bytes.
     byte_ids: [u32; 256],
-    /// Whether a merge ever only makes pairs of higher rank than its own.
-    rises: bool,
+    /// (tokens): whether making a token can make a pair that merges before it, as three spaces beside one do: four have the
+    /// lower id. Empty when ranks are not ids.
+    falls: Vec<bool>,
     seed: u64,
 }
 
@@ -81,10 +82,7 @@ impl Merges {
             results: Vec::new(),
             byte_ranks: vec![NEVER; 1 << 16],
             byte_ids: [0; 256],
-            rises: by_result
-                && pairs
-                    .iter()
-                    .all(|&(left, right, id)| left < id && right < id),
+            falls: Vec::new(),
             seed: tokens::random_seed(),
         };
         for byte in 0..=255 {
@@ -102,7 +100,13 @@ impl Merges {
                 merges.byte_ranks[place] = rank;
             }
         }
-        if !by_result {
+        if by_result {
+            merges.falls = vec![false; tokens.len()];
+            for &(left, right, result) in pairs {
+                merges.falls[left as usize] |= result < left;
+                merges.falls[right as usize] |= result < right;
+            }
+        } else {
             merges.results = pairs.iter().map(|pair| pair.2).collect();
         }
         Ok(merges)
@@ -210,14 +214,14 @@ impl Merges {
             .windows(2)
             .map(|pair| self.byte_rank(pair[0], pair[1]))
             .collect();
-        while self.rises && self.merge_everywhere(&mut ids, &mut ranks) {}
+        while self.merge_everywhere(&mut ids, &mut ranks) {}
         self.apply_with_heap(&ids, &ranks, out);
     }
 
     /// Merges every pair of the lowest rank in one pass, if there are so many that the pass pays: as each takes away at least
     /// this part of the tokens, all passes together look at no more than [`ROUND_SHARE`] times as many as there were.
     ///
-    /// This is the right order only where merging makes no pair of a lower rank, which would have to go first.
+    /// This is the right order only where the merge makes no pair of a lower rank, which would have to go first.
     fn merge_everywhere(&self, ids: &mut Vec<u32>, ranks: &mut Vec<u32>) -> bool {
         let Some(&lowest) = ranks.iter().min() else {
             return false;
@@ -227,6 +231,9 @@ impl Merges {
             return false;
         }
         let merged = self.result(lowest);
+        if self.falls.get(merged as usize) != Some(&false) {
+            return false;
+        }
         let (mut read, mut write) = (0, 0);
         // The rank of the pair of the last written token and the one read next; looked up again if either is new.
         let mut was_merged = false;
