@@ -32,6 +32,16 @@ fn continue_raw(
     speculate: bool,
 ) -> Vec<u32> {
     let prompt = generator.tokenizer().encode(text);
+    // Plain text is not what the model was trained on: without this it ends at once.
+    let tokenizer = generator.tokenizer();
+    let ids = 0..tokenizer.vocabulary_len() as u32;
+    let settings = Settings {
+        logit_bias: ids
+            .filter(|&id| tokenizer.is_special(id))
+            .map(|id| (id, f32::NEG_INFINITY))
+            .collect(),
+        ..settings
+    };
     let mut sampler = Sampler::new(settings, 7).unwrap();
     let mut request = Request::raw(prompt, &mut sampler);
     request.max_tokens = Some(120);

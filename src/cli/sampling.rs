@@ -9,7 +9,12 @@ use fourfold::tokenizer::Tokenizer;
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     temp: f32,
     /// Choose among the K likeliest tokens; 0 is off
     #[arg(long, value_name = "K", default_value_t = 0)]

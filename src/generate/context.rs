@@ -88,15 +88,24 @@ impl Context {
     fn plan(&self, prompt: &[u32]) -> (usize, Option<usize>) {
         let pairs = self.tokens.iter().zip(prompt);
         let common = pairs.take_while(|(a, b)| a == b).count();
+        let mark_at = |position: usize| {
+            let mut marks = self.marks.iter();
+            marks.position(|mark| mark.snapshot.position() == position && mark.logits.is_some())
+        };
+        if common == prompt.len()
+            && let Some(mark) = mark_at(common)
+        {
+            return (common, Some(mark));
+        }
         // The last token is computed again, because its logits are wanted.
         let wanted = common.min(prompt.len().saturating_sub(1));
         if wanted == self.tokens.len() || wanted >= self.sequence.earliest() {
             return (wanted, None);
         }
-        let mark = self.marks.iter().rposition(|mark| {
-            let position = mark.snapshot.position();
-            position <= wanted || (position == common && mark.logits.is_some())
-        });
+        let mark = self
+            .marks
+            .iter()
+            .rposition(|mark| mark.snapshot.position() <= wanted);
         match mark {
             Some(mark) => (self.marks[mark].snapshot.position(), Some(mark)),
             None => (0, None),

@@ -24,6 +24,8 @@ pub(super) struct Decoder {
     /// Tokens that come next whatever the model thinks.
     forced: VecDeque<u32>,
     constraint: Option<Armed>,
+    /// Tokens that are not chosen while no constraint is at work.
+    forbidden: Vec<u32>,
     speculation: Option<Speculation>,
     pass: Pass,
 }
@@ -59,6 +61,7 @@ impl Decoder {
             pending: Vec::new(),
             forced: VecDeque::new(),
             constraint: None,
+            forbidden: Vec::new(),
             speculation: pace.map(|pace| Speculation {
                 lookup: Lookup::new(context.tokens()),
                 pace,
@@ -71,6 +74,11 @@ impl Decoder {
     pub fn constrain(&mut self, mut constraint: Constraint, end: u32) {
         self.forced.extend(constraint.forced());
         self.constraint = Some(Armed { constraint, end });
+    }
+
+    /// These tokens are not chosen outside of constrained text.
+    pub fn forbid(&mut self, tokens: Vec<u32>) {
+        self.forbidden = tokens;
     }
 
     /// The constrained text is over.
@@ -100,6 +108,10 @@ impl Decoder {
         let logits = self.logits.row_mut(self.row);
         if let Some(armed) = &mut self.constraint {
             armed.constraint.mask(logits, armed.end)?;
+        } else {
+            for &token in &self.forbidden {
+                logits[token as usize] = f32::NEG_INFINITY;
+            }
         }
         let token = sampler.sample(logits)?;
         if let Some(armed) = &mut self.constraint {

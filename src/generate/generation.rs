@@ -2,7 +2,7 @@
 
 use super::decode::Decoder;
 use super::{Error, Generator, Prefill, Request};
-use crate::harmony::{Assistant, Event, Kind, Mark, Message, Position, Reason};
+use crate::harmony::{Assistant, Event, Kind, Mark, Message, Parser, Position, Reason};
 use crate::model::Logits;
 use crate::sample::StopStrings;
 use crate::tokenizer::StreamDecoder;
@@ -57,6 +57,9 @@ pub struct Generation<'g> {
     text: StreamDecoder,
     stop: StopStrings,
     events: VecDeque<Event>,
+    /// Reads a turn from its beginning, should the model end one that owes an answer.
+    fresh_parser: Option<Parser<'g>>,
+    has_answered: bool,
     /// Thrown away whenever a token was looked at; kept for its memory.
     scratch: Vec<Event>,
     outcome: Outcome,
@@ -80,6 +83,8 @@ impl<'g> Generation<'g> {
             text: StreamDecoder::default(),
             stop: StopStrings::new(std::mem::take(&mut request.stop)),
             events: VecDeque::new(),
+            fresh_parser: request.parser.clone(),
+            has_answered: false,
             scratch: Vec::new(),
             outcome: Outcome {
                 finish: Finish::Interrupted,
@@ -110,6 +115,10 @@ impl<'g> Generation<'g> {
                 }
             }
             Some(_) => {
+                if self.request.answer.is_some() && self.request.tools.is_empty() {
+                    // A turn that owes an answer of some form cannot end before it.
+                    decoder.forbid(self.ends.clone());
+                }
                 // The prompt may have opened the answer already.
                 self.arm(true);
                 self.force_channel();
@@ -132,7 +141,7 @@ impl<'g> Generation<'g> {
         self.outcome.decode_time = self.start.elapsed();
         self.end_text(finish);
         if let Some(parser) = &self.request.parser {
-            self.outcome.messages = parser.messages().to_vec();
+            self.outcome.messages.extend_from_slice(parser.messages());
             if self.request.answer.is_some() {
                 keep_last_answer(&mut self.outcome.messages);
             }
@@ -222,14 +231,23 @@ impl<'g> Generation<'g> {
         let is_end = token == self.request.mark(Mark::End);
         let is_done = self.turn_end(&events);
         let is_stray = self.is_stray_answer(was_header, token);
+        self.has_answered |= was_answer && !is_stray;
+        let owes_answer =
+            is_done == Some(Finish::Stop) && self.request.answer.is_some() && !self.has_answered;
         for event in events.drain(..) {
             // Text outside the format cannot be part of an answer that a schema describes.
-            if !is_stray {
+            let is_end = matches!(event, Event::TurnEnd(_));
+            if !(is_stray || owes_answer && is_end) {
                 self.give(event);
             }
         }
         self.scratch = events;
-        if is_stray {
+        if owes_answer && let Some(fresh) = self.fresh_parser.take() {
+            if let Some(parser) = self.request.parser.replace(fresh) {
+                self.outcome.messages.extend(parser.into_messages());
+            }
+            self.reopen_answer();
+        } else if is_stray {
             self.reopen_answer();
         } else if let Some(finish) = is_done {
             self.end(finish)?;

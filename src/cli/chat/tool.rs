@@ -177,7 +177,11 @@ fn report(what: &str, output: &[u8], errors: &[u8]) -> String {
 
 /// The first `most` bytes, at a character's boundary.
 fn shortened(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    let ends = text
+        .char_indices()
+        .map(|(start, character)| start + character.len_utf8());
+    let end = ends.take_while(|&end| end <= most).last();
+    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(all(test, unix))]

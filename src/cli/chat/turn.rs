@@ -142,7 +142,7 @@ fn follow(
         Err(error) => return Err(error.into()),
     };
     shown?;
-    while let Some(event) = generation.next() {
+    for event in generation.by_ref() {
         match event? {
             Event::Reasoning(piece) => display.thinking(&piece)?,
             Event::Preamble(piece) | Event::Final(piece) => display.answer(&piece)?,

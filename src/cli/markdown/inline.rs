@@ -76,8 +76,8 @@ impl Inline {
         };
         let before = std::mem::replace(&mut self.before, marker);
         let within_word = before.is_alphanumeric() && after.is_alphanumeric();
-        let opens = !after.is_whitespace() && !(marker != '*' && before.is_alphanumeric());
-        let closes = !before.is_whitespace() && !(marker != '*' && within_word);
+        let opens = !after.is_whitespace() && (marker == '*' || !before.is_alphanumeric());
+        let closes = !before.is_whitespace() && (marker == '*' || !within_word);
         // "2*3" is arithmetic, "un*believ*able" is rare: digits never open emphasis.
         let opens = opens && !(marker == '*' && before.is_ascii_digit());
         let toggle = |active: bool| if active { closes } else { opens };

@@ -42,7 +42,7 @@ fn rendered(text: &str) -> String {
 fn emphasis_and_code_inside_text() {
     assert_eq!(
         rendered("a **bold** and *thin* `co*de*` ~~no~~"),
-        "</>a <b>bold</> and <i>thin</> <c>co*de*</> <s>no</>\n</>".replace("</> and", "</> and")
+        "</>a <b>bold</> and <i>thin</> <c>co*de*</> <s>no</>\n</>"
     );
     assert_eq!(rendered("***both***"), "<b><i>both</>\n</>");
 }

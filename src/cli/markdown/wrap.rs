@@ -81,8 +81,10 @@ impl Wrap {
             _ => {
                 self.word.push(character);
                 self.word_width += character.width().unwrap_or(0);
-                // Scripts without spaces may break between any two wide characters.
-                if character.width() == Some(2) {
+                // Scripts without spaces may break between any two wide characters; and what is longer than a line
+                // is no word to wait for the end of.
+                let is_long = || self.word_width >= 20 && self.word_width >= self.width();
+                if character.width() == Some(2) || is_long() {
                     self.end_word();
                 }
             }
@@ -183,6 +185,15 @@ mod tests {
         "bbb".chars().for_each(|character| wrap.push(character));
         wrap.escape("\x1b[0m");
         assert_eq!(wrap.finish(), "aaa \x1b[1mbbb\x1b[0m");
+    }
+
+    #[test]
+    fn endless_words_do_not_wait_for_their_end() {
+        let mut wrap = Wrap::with_width(Some(30));
+        "x".repeat(70)
+            .chars()
+            .for_each(|character| wrap.push(character));
+        assert!(wrap.take().len() >= 60);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use fourfold::generate::{Finish, Generation, Generator, Request};
 use fourfold::sample::Sampler;
 use fourfold::session::{self, FileError, Session};
 use output::Output;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The status that says: the model asks for a tool.
@@ -92,7 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     after(&args, &outcome, call.is_some())
 }
 
-fn continue_from(session: &mut Session, file: &PathBuf, args: &Args) -> anyhow::Result<()> {
+fn continue_from(session: &mut Session, file: &Path, args: &Args) -> anyhow::Result<()> {
     match session.load(file, false) {
         Err(FileError::OtherModel { .. }) if args.rebuild_session => session.load(file, true)?,
         Err(error @ FileError::OtherModel { .. }) => {
@@ -113,7 +113,7 @@ fn follow(
     mut generation: Generation<'_>,
     output: &mut Output,
 ) -> anyhow::Result<fourfold::generate::Outcome> {
-    while let Some(event) = generation.next() {
+    for event in generation.by_ref() {
         output.event(&event?)?;
         if interrupt::requested() {
             output.end_line()?;
