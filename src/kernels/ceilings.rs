@@ -61,17 +61,17 @@ impl Task for Multiply {
         struct Bytes<T>([T; 256]);
         let weights = Bytes([3u8; 256]);
         let inputs = Bytes([5i8; 256]);
-        // With one token and many rows almost nothing but products is left.
-        let mut sums = [[isa.splat_int(0); 1]; 12];
+        let (weights, inputs) = (weights.0.as_ptr(), inputs.0.as_ptr());
+        // The shape of the real tile: twelve sums hide the latency, loads go to ports of their own.
+        let mut sums = [[isa.splat_int(0); 6]; 2];
         for _ in 0..self.0 {
-            let weights = std::hint::black_box(&weights).0.as_ptr();
-            let inputs = std::hint::black_box(&inputs).0.as_ptr();
-            // SAFETY: 16 vectors of lanes and 16 bytes are there.
-            unsafe { isa.dot16(&mut sums, [weights; 12], [inputs], 31) };
+            let inputs = std::hint::black_box(inputs);
+            // SAFETY: eight vectors of weights and 16 bytes of inputs are there.
+            unsafe { isa.dot16(&mut sums, [weights; 2], [inputs; 6], 31) };
         }
         let mut sum = isa.splat_int(0);
-        for [one] in sums {
-            sum = isa.add_ints(sum, one);
+        for one in sums.as_flattened() {
+            sum = isa.add_ints(sum, *one);
         }
         std::hint::black_box(isa.sum_ints(sum));
         self.0 * 12 * 16 * I::LANES as u64
