@@ -30,6 +30,9 @@ pub const BATCH: usize = 256;
 /// Steps of a chunk: 16 KiB of bytes, and scales; a multiple of the eight steps of a block of 256.
 const CHUNK: usize = 16;
 
+/// From this number of tokens on, the product and not the unpacking hides the reading of the next panel.
+const MANY: usize = 12;
+
 /// 1.5 * 2^23: a float whose last bit is worth one, in the middle of the range where that is so.
 pub const MAGIC: f32 = 12582912.0;
 /// Its bits. Adding an integer below 2^22 in magnitude adds its value.
@@ -152,10 +155,16 @@ unsafe fn chunks<I: Isa, W: Weight>(
     let chunk = chunk.as_mut_ptr();
     for first in (0..panel.steps).step_by(CHUNK) {
         let steps = CHUNK.min(panel.steps - first);
+        // With few tokens unpacking is all there is to do while memory is read; with many, fetching all of the next
+        // panel in that short time would wait for memory, and the product has time to spare.
+        let lines = (ROWS * panel.stride).div_ceil(64).div_ceil(panel.steps);
+        let ahead = panel.next.wrapping_add(first * lines * 64);
+        let many = count >= MANY;
         isa.call(Unpack::<W> {
             panel,
             first,
             steps,
+            ahead: (!many).then_some((ahead, lines)),
             chunk,
             weight: std::marker::PhantomData,
         });
@@ -164,6 +173,7 @@ unsafe fn chunks<I: Isa, W: Weight>(
             inputs,
             first,
             steps,
+            ahead: many.then_some((ahead, lines)),
             count,
             results: results.0.as_mut_ptr().cast(),
             class: std::marker::PhantomData,
@@ -176,6 +186,8 @@ struct Unpack<W> {
     panel: Panel,
     first: usize,
     steps: usize,
+    /// Lines of the next panel to fetch, that many in a step.
+    ahead: Option<(*const u8, usize)>,
     chunk: *mut Chunk,
     weight: std::marker::PhantomData<W>,
 }
@@ -192,16 +204,16 @@ impl<W: Weight> Task for Unpack<W> {
             panel,
             first,
             steps,
+            ahead,
             chunk,
             ..
         } = self;
         let halves = halves::<W::Class>();
         let groups = ROWS / I::LANES;
-        // The next panel is fetched as one run of lines while this one is unpacked: 32 rows read side by side look like 32 streams to the
-        // hardware, which follows few of them. All the lines of the next panel, spread over all the vectors of steps of this one.
-        let lines = (ROWS * panel.stride).div_ceil(64);
-        let per_step = lines.div_ceil(panel.steps * groups);
-        let mut ahead = panel.next.wrapping_add(first * groups * per_step * 64);
+        // The next panel is fetched as one run of lines: 32 rows read side by side look like 32 streams to the hardware,
+        // which follows few of them. Each group of rows fetches its part of a step's lines.
+        let (mut ahead, lines) = ahead.unwrap_or((panel.next, 0));
+        let per_group = lines.div_ceil(groups);
         for group in 0..groups {
             let rows = panel.rows.wrapping_add(group * I::LANES * panel.stride);
             // SAFETY: the chunk is the caller's own, and a group's part of it has room for CHUNK steps; the rows are readable.
@@ -221,7 +233,7 @@ impl<W: Weight> Task for Unpack<W> {
                     W::codes(rows.add(lane * panel.stride), first, steps, codes);
                 }
                 for step in 0..steps {
-                    for _ in 0..per_step {
+                    for _ in 0..per_group {
                         prefetch(ahead);
                         ahead = ahead.wrapping_add(64);
                     }
@@ -250,6 +262,8 @@ struct Multiply<'a, C> {
     inputs: Inputs<'a>,
     first: usize,
     steps: usize,
+    /// Lines of the next panel to fetch, that many for each step.
+    ahead: Option<(*const u8, usize)>,
     count: usize,
     /// 32 floats for each token.
     results: *mut f32,
@@ -291,14 +305,31 @@ impl<C: Class> Multiply<'_, C> {
     /// `T` tokens are left.
     #[inline(always)]
     unsafe fn tiles<I: Isa, const G: usize, const T: usize>(&self, isa: I, first: usize) -> usize {
+        // The lines of the next panel, spread over all tiles; the last ones may fetch a little too far.
+        let (lines, fetched) = match self.ahead {
+            Some((start, lines)) => {
+                let per_step = (lines * T).div_ceil(self.count);
+                (
+                    per_step,
+                    start.wrapping_add(first * lines * self.steps / self.count * 64),
+                )
+            }
+            None => (0, std::ptr::null()),
+        };
         let mut records = [std::ptr::null::<Record>(); T];
         for (index, record) in records.iter_mut().enumerate() {
             *record = self.inputs.token(first + index).wrapping_add(self.first);
         }
+        let mut ahead = records;
+        for (index, ahead) in ahead.iter_mut().enumerate() {
+            let next = (first + T + index).min(self.count - 1);
+            *ahead = self.inputs.token(next).wrapping_add(self.first);
+        }
         let results = self.results.wrapping_add(first * ROWS);
         for group in (0..ROWS / I::LANES).step_by(G) {
             // SAFETY: promised by the caller.
-            unsafe { self.tile::<I, G, T>(isa, group, records, results) };
+            let fetch = (fetched, if group == 0 { lines } else { 0 });
+            unsafe { self.tile::<I, G, T>(isa, group, records, ahead, fetch, results) };
         }
         T
     }
@@ -312,6 +343,8 @@ impl<C: Class> Multiply<'_, C> {
         isa: I,
         group: usize,
         records: [*const Record; T],
+        ahead: [*const Record; T],
+        (mut fetch, lines): (*const u8, usize),
         results: *mut f32,
     ) {
         let chunk = self.chunk;
@@ -330,6 +363,13 @@ impl<C: Class> Multiply<'_, C> {
             let minima = (&raw const (*chunk).minima).cast::<f32>();
             for step in 0..self.steps {
                 let mut sums = [[isa.splat_int(0); T]; G];
+                for ahead in ahead {
+                    prefetch(ahead.wrapping_add(step).cast());
+                }
+                for _ in 0..lines {
+                    prefetch(fetch);
+                    fetch = fetch.wrapping_add(64);
+                }
                 for half in 0..2 {
                     if half == 0 || C::SPLIT {
                         for t in 0..T {
