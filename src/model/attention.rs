@@ -132,8 +132,10 @@ impl Attention<'_> {
                         total,
                         ..
                     } = worker;
-                    job.reset(tile, total);
-                    for pages in self.spans(tile) {
+                    let mut spans = self.spans(tile);
+                    let first = spans.next().unwrap_or(0..0);
+                    job.see(tile, head, first, queries, workspace, total);
+                    for pages in spans {
                         job.see(tile, head, pages, queries, workspace, span);
                         total.merge(span);
                     }
