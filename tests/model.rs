@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use fourfold::model::{Batch, KvType, Logits, Model, Options, RopeForm};
+use fourfold_quantize::gguf::Gguf;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -286,4 +287,124 @@ fn what_cannot_be_run_is_refused_in_a_sentence() {
     };
     assert!(refuse(&[1, 64]).contains("token 64 is not in the vocabulary"));
     assert!(refuse(&[1; 41]).contains("41 tokens do not fit into the context of 40"));
+}
+
+/// The tiny model with some bytes changed: `patch` gets them all.
+fn patched(patch: impl Fn(&mut Vec<u8>)) -> Result<Model, String> {
+    let mut bytes = std::fs::read(fixture("tiny/tiny.gguf")).unwrap();
+    patch(&mut bytes);
+    let file = Gguf::from_bytes(bytes).map_err(|error| error.to_string())?;
+    Model::from_file(file, Path::new("patched.gguf"), exact(RopeForm::Exact))
+        .map_err(|error| error.to_string())
+}
+
+/// Where the value of a metadata key begins, behind the key and the four bytes of its type.
+fn value_of(bytes: &[u8], key: &str) -> usize {
+    let mut pattern = (key.len() as u64).to_le_bytes().to_vec();
+    pattern.extend(key.as_bytes());
+    let at = bytes
+        .windows(pattern.len())
+        .position(|window| window == pattern);
+    at.expect(key) + pattern.len() + 4
+}
+
+#[test]
+fn impossible_hyper_parameters_are_named() {
+    for (key, value, expected) in [
+        (
+            "gpt-oss.block_count",
+            0,
+            "block_count is 0, expected 1 to 512",
+        ),
+        ("gpt-oss.block_count", 513, "block_count is 513"),
+        (
+            "gpt-oss.block_count",
+            3,
+            "tensor blk.2.attn_q.weight is missing",
+        ),
+        (
+            "gpt-oss.attention.head_count",
+            0,
+            "attention.head_count is 0",
+        ),
+        (
+            "gpt-oss.attention.head_count",
+            3,
+            "tensor blk.0.attn_q.weight",
+        ),
+        (
+            "gpt-oss.attention.head_count_kv",
+            0,
+            "attention.head_count_kv is 0",
+        ),
+        (
+            "gpt-oss.attention.head_count_kv",
+            3,
+            "attention.head_count_kv is 3",
+        ),
+        ("gpt-oss.attention.key_length", 63, "value_length is 64"),
+        (
+            "gpt-oss.attention.sliding_window",
+            0,
+            "attention.sliding_window is 0",
+        ),
+        (
+            "gpt-oss.expert_used_count",
+            5,
+            "expert_used_count is 5, expected 1 to 4",
+        ),
+        (
+            "gpt-oss.expert_count",
+            1 << 30,
+            "expert_count is 1073741824",
+        ),
+        (
+            "gpt-oss.expert_count",
+            3,
+            "tensor blk.0.ffn_gate_inp.weight",
+        ),
+        ("gpt-oss.embedding_length", 96, "tensor"),
+        (
+            "gpt-oss.rope.freq_base",
+            0x7fc0_0000,
+            "rope.freq_base is NaN",
+        ),
+    ] {
+        let result = patched(|bytes| {
+            let at = value_of(bytes, key);
+            bytes[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+        });
+        let error = result
+            .err()
+            .unwrap_or_else(|| panic!("{key} = {value} was accepted"));
+        assert!(error.contains(expected), "{key} = {value}: {error}");
+    }
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_found_and_placed() {
+    for (tensor, expected) in [
+        ("token_embd.weight", "the embedding"),
+        ("blk.0.attn_q.weight", "the attention of layer 0"),
+        ("blk.1.attn_output.bias", "the attention of layer 1"),
+        ("blk.0.ffn_up_exps.bias", "the experts of layer 0"),
+        ("output.weight", "the head"),
+    ] {
+        let model = patched(|bytes| {
+            let file = Gguf::from_bytes(bytes.clone()).unwrap();
+            let info = file.infos().find(|info| info.name == tensor).unwrap();
+            let (offset, length) = (info.offset as usize, info.bytes.len());
+            bytes[offset..offset + length].fill(0xff);
+        })
+        .unwrap();
+        let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
+        let error = model
+            .extend(&mut sequence, &[1, 2, 3], &mut logits)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&format!("the values after {expected} are not finite")),
+            "{tensor}: {error}"
+        );
+    }
 }

@@ -12,10 +12,12 @@ mod eval;
 mod inspect;
 pub mod interrupt;
 mod logits;
+mod map_fault;
 mod markdown;
 pub mod model_file;
 mod npy;
 mod output;
+mod perplexity;
 pub mod progress;
 mod prompt;
 mod quantize;
@@ -62,6 +64,7 @@ enum Command {
     Eval(eval::Args),
     Inspect(inspect::Args),
     Logits(logits::Args),
+    Perplexity(perplexity::Args),
     Prompt(prompt::Args),
     Quantize(quantize::Args),
     Run(run::Args),
@@ -78,6 +81,7 @@ pub fn parse() -> Cli {
 /// Does what was asked for.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let _ = GLOBALS.set(cli.globals);
+    map_fault::explain();
     match cli.command {
         Command::Bench(args) => bench::run(args),
         Command::Chat(args) => chat::run(args),
@@ -86,6 +90,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Eval(args) => eval::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Logits(args) => logits::run(args),
+        Command::Perplexity(args) => perplexity::run(args),
         Command::Prompt(args) => prompt::run(args),
         Command::Quantize(args) => quantize::run(args),
         Command::Run(args) => run::run(args),

@@ -27,7 +27,7 @@ pub struct ModelArgs {
         default_value_t = 0,
         hide_default_value = true
     )]
-    ctx: usize,
+    pub ctx: usize,
     /// How the cache stores numbers
     #[arg(long, value_name = "TYPE", default_value = "f16")]
     kv_type: CacheType,
