@@ -212,7 +212,7 @@ fn ask(
     let begin = Instant::now();
     let mut answer = Answer::default();
     let mut generation = session.turn(&mut |_| !interrupt::requested())?;
-    while let Some(event) = generation.next() {
+    for event in generation.by_ref() {
         answer.add(&event?);
         if interrupt::requested() {
             bail!(interrupt::Interrupted);

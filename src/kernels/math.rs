@@ -96,8 +96,8 @@ mod tests {
                 (1.0, 9.0),
                 (1.0, -9.0),
             ] {
-                let g = f64::from(gate).min(7.0);
-                let u = f64::from(up).clamp(-7.0, 7.0);
+                let g = f64::min(gate, 7.0);
+                let u = f64::clamp(up, -7.0, 7.0);
                 let expected = g / (1.0 + (-1.702 * g).exp()) * (u + 1.0);
                 let got = f64::from(isa.call(Swiglu(gate as f32, up as f32, 7.0)));
                 assert!(

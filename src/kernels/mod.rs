@@ -3,6 +3,9 @@
 //! Inputs are quantized to eight bits once ([`Kernels::quantize`]) and serve several products. Results have the same bits whatever the
 //! number of threads, of tokens computed together, and the instruction set.
 
+// Tiles of registers are arrays that are walked side by side, by row group and by token; iterators would hide which is which.
+#![allow(clippy::needless_range_loop)]
+
 mod activations;
 pub mod attention;
 pub mod ceilings;

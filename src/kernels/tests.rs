@@ -423,6 +423,7 @@ fn several_products_with_biases_and_sums_equal_single_ones() {
             .enumerate()
             .map(|(index, out)| Product {
                 weight: matrix(index),
+                scale: 1.0,
                 bias: (index != 1).then_some(&data[index].1),
                 out,
                 add: index % 2 == 0,
@@ -557,6 +558,8 @@ fn experts_equal_the_plain_feed_forward_for_any_batch_and_threads() {
             ff,
             columns,
             swiglu_limit: 7.0,
+            swiglu_alpha: 1.702,
+            scales: [None; 3],
         };
         let tokens = 31;
         let x = random.floats(tokens * columns);

@@ -72,8 +72,8 @@ impl Attention<'_> {
             let key = unsafe { &mut workers.element(worker).key };
             while let Some(item) = items.next() {
                 let (block, head) = (item / kv_heads, item % kv_heads);
-                for index in block * PAGE..((block + 1) * PAGE).min(tokens.len()) {
-                    let token = &tokens[index];
+                let places = block * PAGE..((block + 1) * PAGE).min(tokens.len());
+                for (index, token) in places.clone().zip(&tokens[places]) {
                     let start = (index * kv_heads + head) * head_dim;
                     let range = start..start + head_dim;
                     key.clear();

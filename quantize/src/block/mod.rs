@@ -2,7 +2,7 @@
 //!
 //! One file per type holds its layout, its decoder and its encoder. What makes encoders slow, the scale
 //! searches, lives in [`search`], once as specification and once many groups at a time; both give the
-//! same bytes. [`codec`] is the only list of types here: see docs/adding-a-quant.md.
+//! same bytes. `codec` is the only list of types here: see docs/adding-a-quant.md.
 
 pub mod float;
 pub mod iq4_nl;

@@ -209,7 +209,7 @@ impl<P: Products> Isa for Ymm<P> {
         unsafe { _mm256_cvtps_epi32(a) }
     }
     #[inline(always)]
-    fn from_f16(self, a: __m256i) -> __m256 {
+    fn widen_f16(self, a: __m256i) -> __m256 {
         // SAFETY: self proves the instructions.
         unsafe {
             let low = _mm256_and_si256(a, _mm256_set1_epi32(0xffff));

@@ -181,7 +181,7 @@ impl Isa for Avx512 {
         unsafe { _mm512_cvtps_epi32(a) }
     }
     #[inline(always)]
-    fn from_f16(self, a: __m512i) -> __m512 {
+    fn widen_f16(self, a: __m512i) -> __m512 {
         // SAFETY: self proves the instructions.
         unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
     }

@@ -107,7 +107,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Rounded to the nearest integer, ties to even; `i32::MIN` for what does not fit.
     fn nearest(self, a: Self::Floats) -> Self::Ints;
     /// The low 16 bits of each lane are an IEEE binary16 number.
-    fn from_f16(self, a: Self::Ints) -> Self::Floats;
+    fn widen_f16(self, a: Self::Ints) -> Self::Floats;
     /// a + b, wrapping.
     fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// The larger one, signed.

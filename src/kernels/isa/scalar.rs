@@ -166,7 +166,7 @@ impl Isa for Scalar {
         })
     }
     #[inline(always)]
-    fn from_f16(self, a: Self::Ints) -> Self::Floats {
+    fn widen_f16(self, a: Self::Ints) -> Self::Floats {
         a.map(|a| f16::from_bits(a as u16).to_f32())
     }
     #[inline(always)]

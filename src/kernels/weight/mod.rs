@@ -160,7 +160,7 @@ pub fn with<V: Visitor>(dtype: DType, visitor: V) -> Option<V::Out> {
 /// Scales that are IEEE binary16 numbers.
 #[inline(always)]
 fn f16_scale<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
-    isa.mul(isa.from_f16(codes), isa.splat(SCALE_UNIT))
+    isa.mul(isa.widen_f16(codes), isa.splat(SCALE_UNIT))
 }
 
 /// Reads a 16-bit number.

@@ -45,7 +45,7 @@ where
 
     #[inline(always)]
     fn minimum<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
-        isa.from_f16(codes)
+        isa.widen_f16(codes)
     }
 
     #[inline(always)]
