@@ -327,11 +327,7 @@ fn impossible_hyper_parameters_are_named() {
             0,
             "attention.head_count is 0",
         ),
-        (
-            "gpt-oss.attention.head_count",
-            3,
-            "tensor blk.0.attn_q.weight",
-        ),
+        ("gpt-oss.attention.head_count", 3, "tensor blk.0.attn_q."),
         (
             "gpt-oss.attention.head_count_kv",
             0,
