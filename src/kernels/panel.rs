@@ -327,8 +327,8 @@ impl<C: Class> Multiply<'_, C> {
         }
         let results = self.results.wrapping_add(first * ROWS);
         for group in (0..ROWS / I::LANES).step_by(G) {
-            // SAFETY: promised by the caller.
             let fetch = (fetched, if group == 0 { lines } else { 0 });
+            // SAFETY: promised by the caller.
             unsafe { self.tile::<I, G, T>(isa, group, records, ahead, fetch, results) };
         }
         T
