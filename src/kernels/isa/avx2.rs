@@ -15,6 +15,8 @@ pub trait Products: Copy + Send + Sync + 'static {
     const SIGNED_WIDE: bool;
     /// See [`Isa::call`].
     fn call<T: Task>(isa: Ymm<Self>, task: T) -> T::Out;
+    /// See [`Isa::dot`].
+    fn dot(self, sums: __m256i, weights: __m256i, inputs: __m256i, largest: u32) -> __m256i;
     /// See [`Isa::dot16`].
     /// # Safety
     /// See [`Isa::dot16`].
@@ -325,6 +327,11 @@ impl<P: Products> Isa for Ymm<P> {
     }
 
     #[inline(always)]
+    fn dot(self, sums: __m256i, weights: __m256i, inputs: __m256i, largest: u32) -> __m256i {
+        self.0.dot(sums, weights, inputs, largest)
+    }
+
+    #[inline(always)]
     unsafe fn dot16<const G: usize, const T: usize>(
         self,
         sums: &mut [[__m256i; T]; G],
@@ -350,6 +357,20 @@ impl Products for Maddubs {
         }
         // SAFETY: isa proves the features.
         unsafe { outlined(isa, task) }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m256i, weights: __m256i, inputs: __m256i, largest: u32) -> __m256i {
+        // SAFETY: self proves the instructions.
+        unsafe {
+            let pairs = if largest > 63 {
+                let inputs = _mm256_sign_epi8(inputs, weights);
+                _mm256_maddubs_epi16(_mm256_abs_epi8(weights), inputs)
+            } else {
+                _mm256_maddubs_epi16(weights, inputs)
+            };
+            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
     }
 
     #[inline(always)]

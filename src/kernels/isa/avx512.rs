@@ -282,6 +282,12 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn dot(self, sums: __m512i, weights: __m512i, inputs: __m512i, _largest: u32) -> __m512i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm512_dpbusd_epi32(sums, weights, inputs) }
+    }
+
+    #[inline(always)]
     unsafe fn dot16<const G: usize, const T: usize>(
         self,
         sums: &mut [[__m512i; T]; G],

@@ -65,6 +65,12 @@ impl Products for Vex {
     }
 
     #[inline(always)]
+    fn dot(self, sums: __m256i, weights: __m256i, inputs: __m256i, _largest: u32) -> __m256i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm256_dpbusd_avx_epi32(sums, weights, inputs) }
+    }
+
+    #[inline(always)]
     unsafe fn dot16<const G: usize, const T: usize>(
         self,
         sums: &mut [[__m256i; T]; G],
@@ -107,6 +113,12 @@ impl Products for Evex {
         }
         // SAFETY: isa proves the features.
         unsafe { outlined(isa, task) }
+    }
+
+    #[inline(always)]
+    fn dot(self, sums: __m256i, weights: __m256i, inputs: __m256i, _largest: u32) -> __m256i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm256_dpbusd_epi32(sums, weights, inputs) }
     }
 
     #[inline(always)]

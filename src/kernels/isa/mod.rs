@@ -140,6 +140,16 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// Byte `i` of a lane is 1 if bit `first + i` of the lane is set, else 0. `first` <= 28.
     fn spread_bits(self, a: Self::Ints, first: u32) -> Self::Ints;
 
+    /// Adds to each lane of `sums` four products of an unsigned byte of `weights` with a signed one of `inputs`; `largest` as with
+    /// [`Isa::dot16`].
+    fn dot(
+        self,
+        sums: Self::Ints,
+        weights: Self::Ints,
+        inputs: Self::Ints,
+        largest: u32,
+    ) -> Self::Ints;
+
     /// Sixteen columns of a tile of `G` vectors of rows and `T` tokens: adds to each `sums[g][t]` the products of the unsigned bytes at
     /// `weights[g]` (four vectors, four columns of each row apiece) with the sixteen signed bytes at `inputs[t]`.
     /// No weight is larger than `largest`; with [`Isa::SIGNED_WIDE`] and `largest` 255 they are signed.
@@ -154,7 +164,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
     );
 }
 
-/// Asks for the cache line at `address` in the second-level cache; any address is fine.
+/// Asks for the cache line at `address` in the second-level cache, which takes more requests at a time than the first; any address is fine.
 #[inline(always)]
 pub fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -162,6 +172,19 @@ pub fn prefetch(address: *const u8) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T1>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
+/// Asks for the cache line at `address` in the first-level cache; any address is fine.
+#[inline(always)]
+pub fn prefetch_near(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, and SSE belongs to every x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

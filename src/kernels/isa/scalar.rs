@@ -252,6 +252,23 @@ impl Isa for Scalar {
     }
 
     #[inline(always)]
+    fn dot(
+        self,
+        mut sums: Self::Ints,
+        weights: Self::Ints,
+        inputs: Self::Ints,
+        _largest: u32,
+    ) -> Self::Ints {
+        for lane in 0..LANES {
+            let bytes = weights[lane].to_le_bytes().into_iter();
+            for (weight, input) in bytes.zip(inputs[lane].to_le_bytes()) {
+                sums[lane] = sums[lane].wrapping_add(i32::from(weight) * i32::from(input as i8));
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
     unsafe fn dot16<const G: usize, const T: usize>(
         self,
         sums: &mut [[Self::Ints; T]; G],
