@@ -48,13 +48,56 @@ fn main() {
     println!("  equal: {}", reference.encode_ordinary(&text) == ids);
     let seconds = report("decode", 5, || tokenizer.decode(&ids).len());
     println!("  {:.1} MB/s", megabytes / seconds);
-    for (name, text) in [
-        ("1 MB of a", "a".repeat(1_000_000)),
-        ("1 MB of spaces", " ".repeat(1_000_000)),
-    ] {
+    for (name, text) in hard_texts() {
+        let megabytes = text.len() as f64 / 1e6;
         let seconds = report(name, 3, || tokenizer.encode(&text).len());
-        println!("  {:.1} MB/s", 1.0 / seconds);
+        println!("  {:.1} MB/s", megabytes / seconds);
     }
+}
+
+/// About a megabyte each of what has no words: long pieces, and pairs that no cache holds.
+fn hard_texts() -> Vec<(&'static str, String)> {
+    let mut state = 1u64;
+    let mut random = |below: u64| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) % below
+    };
+    let mut drawn = |first: u32, count: u64, characters: usize| -> String {
+        let draw = |_| char::from_u32(first + random(count) as u32).unwrap_or('?');
+        (0..characters).map(draw).collect()
+    };
+    let mut texts = vec![
+        ("random letters", drawn(0x61, 26, 1_000_000)),
+        ("random capitals", drawn(0x41, 26, 1_000_000)),
+        ("random ideographs", drawn(0x4E00, 3000, 333_333)),
+        ("random kana", drawn(0x3041, 80, 333_333)),
+        ("random Thai", drawn(0x0E01, 46, 333_333)),
+        ("random Latin", drawn(0x00E0, 300, 500_000)),
+        ("random signs", drawn(0x21, 15, 1_000_000)),
+        ("random ASCII", drawn(0x20, 95, 1_000_000)),
+        ("random characters", drawn(0x20, 0xD000, 333_333)),
+        ("random letters in words of 60", {
+            let letters = drawn(0x61, 26, 1_000_000);
+            let words: Vec<&str> = (0..letters.len() / 60)
+                .map(|word| &letters[word * 60..][..60])
+                .collect();
+            words.join(" ")
+        }),
+    ];
+    for (name, unit) in [
+        ("a", "a"),
+        ("spaces", " "),
+        ("=", "="),
+        ("字", "字"),
+        ("the", "the"),
+        ("combining accents", "\u{301}"),
+        ("smiles", "😀"),
+    ] {
+        texts.push((name, unit.repeat(1_000_000 / unit.len())));
+    }
+    texts
 }
 
 /// Prints and returns the best time of several runs.

@@ -1,36 +1,36 @@
 //! Byte-pair merging: which two neighbours become one token, and in which order.
 
 use super::error::Error;
+use super::long::Long;
 use super::tokens::{self, ID_BITS, MULTIPLIER, Tokens};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 
 /// A merge's rank fits in the bits that two ids leave of a word.
 const RANK_BITS: u32 = 64 - 2 * ID_BITS;
 /// Larger than every rank: the pair does not merge.
-const NEVER: u32 = 1 << RANK_BITS;
+pub const NEVER: u32 = 1 << RANK_BITS;
 const EMPTY: u64 = u64::MAX;
+const FILTER_SHARE: usize = 8;
 
-/// Pieces up to this many bytes are merged by scanning for the lowest rank, longer ones with a heap.
-/// Words are short, and scanning 100 ranks costs less than keeping a heap of them in order.
-const SCAN_LEN: usize = 100;
-
-/// A round over a long piece must merge at least one in this many tokens.
-const ROUND_SHARE: usize = 32;
+/// Pieces up to this many bytes are merged at once, longer ones in blocks of this length: a word has a bit for each byte.
+pub const SHORT: usize = 64;
+/// Pairs whose least is kept, so that one merge need not look at all of them.
+const GROUP: usize = 8;
+const NO_PAIR: u32 = u32::MAX;
+const _: () = assert!(NEVER as usize * SHORT < NO_PAIR as usize);
 
 /// Every pair of tokens that merges, with its rank and result.
 pub struct Merges {
     /// Open addressing: left id, right id, rank.
     slots: Vec<u64>,
+    /// A bit for each of [`FILTER_SHARE`] times as many hashes as there are pairs. Most pairs that are looked up do not merge, and
+    /// this says so in nine of ten cases from half a megabyte, which a core's own cache holds; the slots are eight.
+    filter: Vec<u64>,
     /// Result by rank; empty when the rank is the result's id, as in all vocabularies that were trained in that order.
     results: Vec<u32>,
     /// (256 * 256): ranks of pairs of single bytes, which are looked up most.
     byte_ranks: Vec<u32>,
     /// Ids of the 256 single bytes.
     byte_ids: [u32; 256],
-    /// (tokens): whether making a token can make a pair that merges before it, as three spaces beside one do: four have the
-    /// lower id. Empty when ranks are not ids.
-    falls: Vec<bool>,
     seed: u64,
 }
 
@@ -79,10 +79,15 @@ impl Merges {
     fn build(tokens: &Tokens, pairs: &[(u32, u32, u32)], by_result: bool) -> Result<Merges, Error> {
         let mut merges = Merges {
             slots: vec![EMPTY; (pairs.len() * 2).next_power_of_two()],
+            filter: vec![
+                0;
+                (pairs.len() * FILTER_SHARE)
+                    .next_power_of_two()
+                    .div_ceil(64)
+            ],
             results: Vec::new(),
             byte_ranks: vec![NEVER; 1 << 16],
             byte_ids: [0; 256],
-            falls: Vec::new(),
             seed: tokens::random_seed(),
         };
         for byte in 0..=255 {
@@ -100,26 +105,31 @@ impl Merges {
                 merges.byte_ranks[place] = rank;
             }
         }
-        if by_result {
-            merges.falls = vec![false; tokens.len()];
-            for &(left, right, result) in pairs {
-                merges.falls[left as usize] |= result < left;
-                merges.falls[right as usize] |= result < right;
-            }
-        } else {
+        if !by_result {
             merges.results = pairs.iter().map(|pair| pair.2).collect();
         }
         Ok(merges)
     }
 
-    fn slot_of(&self, pair: u64) -> usize {
-        tokens::fold(pair ^ self.seed, MULTIPLIER) as usize & (self.slots.len() - 1)
+    #[inline]
+    fn hash(&self, pair: u64) -> u64 {
+        tokens::fold(pair ^ self.seed, MULTIPLIER)
+    }
+
+    /// Word and bit of the filter.
+    #[inline]
+    fn filter_bit(&self, hash: u64) -> (usize, u64) {
+        let bit = (hash >> 32) as usize;
+        (bit / 64 & (self.filter.len() - 1), 1 << (bit % 64))
     }
 
     /// A pair that is listed twice keeps its first rank.
     fn insert(&mut self, left: u32, right: u32, rank: u32) {
         let pair = u64::from(left) << ID_BITS | u64::from(right);
-        let mut at = self.slot_of(pair);
+        let hash = self.hash(pair);
+        let (word, bit) = self.filter_bit(hash);
+        self.filter[word] |= bit;
+        let mut at = hash as usize & (self.slots.len() - 1);
         while self.slots[at] != EMPTY {
             if self.slots[at] >> RANK_BITS == pair {
                 return;
@@ -129,10 +139,16 @@ impl Merges {
         self.slots[at] = pair << RANK_BITS | u64::from(rank);
     }
 
+    /// When the pair merges, or [`NEVER`].
     #[inline]
-    fn rank(&self, left: u32, right: u32) -> u32 {
+    pub fn rank(&self, left: u32, right: u32) -> u32 {
         let pair = u64::from(left) << ID_BITS | u64::from(right);
-        let mut at = self.slot_of(pair);
+        let hash = self.hash(pair);
+        let (word, bit) = self.filter_bit(hash);
+        if self.filter[word] & bit == 0 {
+            return NEVER;
+        }
+        let mut at = hash as usize & (self.slots.len() - 1);
         loop {
             let slot = self.slots[at];
             if slot == EMPTY {
@@ -145,8 +161,9 @@ impl Merges {
         }
     }
 
+    /// What the pair of this rank becomes.
     #[inline]
-    fn result(&self, rank: u32) -> u32 {
+    pub fn result(&self, rank: u32) -> u32 {
         if self.results.is_empty() {
             rank
         } else {
@@ -155,164 +172,99 @@ impl Merges {
     }
 
     /// Merges the bytes of one piece until no pair merges, lowest rank first and leftmost on ties.
-    pub fn apply(&self, piece: &[u8], out: &mut Vec<u32>) {
-        if piece.len() <= SCAN_LEN {
-            self.apply_scanning(piece, out);
+    pub fn apply(&self, tokens: &Tokens, piece: &[u8], out: &mut Vec<u32>) {
+        if piece.len() <= SHORT {
+            self.apply_short(piece, out);
         } else {
-            self.apply_long(piece, out);
+            Long::new(self, tokens, piece, out).apply();
         }
     }
 
-    fn byte_rank(&self, left: u8, right: u8) -> u32 {
+    /// The token of a single byte.
+    pub fn byte_id(&self, byte: u8) -> u32 {
+        self.byte_ids[usize::from(byte)]
+    }
+
+    /// The rank of a pair of single bytes.
+    pub fn byte_rank(&self, left: u8, right: u8) -> u32 {
         self.byte_ranks[usize::from(left) << 8 | usize::from(right)]
     }
 
-    fn apply_scanning(&self, piece: &[u8], out: &mut Vec<u32>) {
-        let mut ids = [0; SCAN_LEN];
-        // ranks[i] is the rank of the pair (i, i + 1); the last is NEVER.
-        let mut ranks = [NEVER; SCAN_LEN];
-        let mut len = piece.len();
-        for (index, &byte) in piece.iter().enumerate() {
-            ids[index] = self.byte_ids[usize::from(byte)];
-            if let Some(&next) = piece.get(index + 1) {
-                ranks[index] = self.byte_rank(byte, next);
+    /// As [`Merges::apply`], for at most [`SHORT`] bytes.
+    ///
+    /// A token stays at the place of its first byte, and pairs are compared by rank and place in one word. The least of them is
+    /// looked for among the least of every [`GROUP`] places, of which a merge changes three at most.
+    pub fn apply_short(&self, piece: &[u8], out: &mut Vec<u32>) {
+        let mut ids = [0; SHORT];
+        let mut pairs = [[NO_PAIR; GROUP]; SHORT / GROUP];
+        let mut least = [NO_PAIR; SHORT / GROUP];
+        let groups = piece.len().div_ceil(GROUP);
+        for (place, &byte) in piece.iter().enumerate() {
+            ids[place] = self.byte_ids[usize::from(byte)];
+            if let Some(&next) = piece.get(place + 1) {
+                pairs[place / GROUP][place % GROUP] = pair_at(self.byte_rank(byte, next), place);
             }
         }
+        for group in 0..groups {
+            least[group] = lowest(&pairs[group]);
+        }
+        // One bit for each place that a token begins at.
+        let mut begins = u64::MAX >> (SHORT - piece.len().clamp(1, SHORT));
         loop {
-            let (mut best, mut at) = (NEVER, 0);
-            for (index, &rank) in ranks[..len].iter().enumerate() {
-                if rank < best {
-                    (best, at) = (rank, index);
-                }
-            }
-            if best == NEVER {
+            let best = least[..groups].iter().copied().fold(NO_PAIR, u32::min);
+            if best == NO_PAIR {
                 break;
             }
-            ids[at] = self.result(best);
-            ids.copy_within(at + 2..len, at + 1);
-            ranks.copy_within(at + 1..len, at);
-            len -= 1;
-            if at > 0 {
-                ranks[at - 1] = self.rank(ids[at - 1], ids[at]);
-            }
-            ranks[at] = if at + 1 < len {
-                self.rank(ids[at], ids[at + 1])
-            } else {
-                NEVER
+            let place = best as usize % SHORT;
+            let gone = first_after(begins, place).unwrap_or(place);
+            begins &= !(1 << gone);
+            pairs[gone / GROUP][gone % GROUP] = NO_PAIR;
+            ids[place] = self.result(best / SHORT as u32);
+            pairs[place / GROUP][place % GROUP] = match first_after(begins, place) {
+                Some(next) => pair_at(self.rank(ids[place], ids[next]), place),
+                None => NO_PAIR,
             };
-        }
-        out.extend_from_slice(&ids[..len]);
-    }
-
-    /// Pieces without a natural end, such as a megabyte of one letter: first whole rounds, then a heap for what is left.
-    fn apply_long(&self, piece: &[u8], out: &mut Vec<u32>) {
-        let mut ids: Vec<u32> = piece
-            .iter()
-            .map(|&byte| self.byte_ids[usize::from(byte)])
-            .collect();
-        let mut ranks: Vec<u32> = piece
-            .windows(2)
-            .map(|pair| self.byte_rank(pair[0], pair[1]))
-            .collect();
-        while self.merge_everywhere(&mut ids, &mut ranks) {}
-        self.apply_with_heap(&ids, &ranks, out);
-    }
-
-    /// Merges every pair of the lowest rank in one pass, if there are so many that the pass pays: as each takes away at least
-    /// this part of the tokens, all passes together look at no more than [`ROUND_SHARE`] times as many as there were.
-    ///
-    /// This is the right order only where the merge makes no pair of a lower rank, which would have to go first.
-    fn merge_everywhere(&self, ids: &mut Vec<u32>, ranks: &mut Vec<u32>) -> bool {
-        let Some(&lowest) = ranks.iter().min() else {
-            return false;
-        };
-        let count = ranks.iter().filter(|&&rank| rank == lowest).count();
-        if lowest == NEVER || count * ROUND_SHARE < ids.len() {
-            return false;
-        }
-        let merged = self.result(lowest);
-        if self.falls.get(merged as usize) != Some(&false) {
-            return false;
-        }
-        let (mut read, mut write) = (0, 0);
-        // The rank of the pair of the last written token and the one read next; looked up again if either is new.
-        let mut was_merged = false;
-        while read < ids.len() {
-            let merges = ranks.get(read) == Some(&lowest);
-            let id = if merges { merged } else { ids[read] };
-            if write > 0 {
-                ranks[write - 1] = match was_merged || merges {
-                    true => self.rank(ids[write - 1], id),
-                    false => ranks[read - 1],
-                };
+            least[gone / GROUP] = lowest(&pairs[gone / GROUP]);
+            if let Some(previous) = last_before(begins, place) {
+                let rank = self.rank(ids[previous], ids[place]);
+                pairs[previous / GROUP][previous % GROUP] = pair_at(rank, previous);
+                least[previous / GROUP] = lowest(&pairs[previous / GROUP]);
             }
-            ids[write] = id;
-            write += 1;
-            read += if merges { 2 } else { 1 };
-            was_merged = merges;
+            least[place / GROUP] = lowest(&pairs[place / GROUP]);
         }
-        ids.truncate(write);
-        ranks.truncate(write - 1);
-        true
-    }
-
-    fn apply_with_heap(&self, ids: &[u32], ranks: &[u32], out: &mut Vec<u32>) {
-        let len = ids.len();
-        let mut links: Vec<Link> = (0..len)
-            .map(|at| Link {
-                id: ids[at],
-                rank: ranks.get(at).copied().unwrap_or(NEVER),
-                previous: at.wrapping_sub(1),
-                next: at + 1,
-            })
-            .collect();
-        let mut heap: BinaryHeap<Reverse<(u32, usize)>> = links
-            .iter()
-            .enumerate()
-            .filter(|(_, link)| link.rank != NEVER)
-            .map(|(at, link)| Reverse((link.rank, at)))
-            .collect();
-        while let Some(Reverse((rank, at))) = heap.pop() {
-            // An entry is stale once its left token has merged into something else.
-            if links[at].rank != rank {
-                continue;
-            }
-            let gone = links[at].next;
-            let next = links[gone].next;
-            links[gone].rank = NEVER;
-            links[at].id = self.result(rank);
-            links[at].next = next;
-            links[at].rank = NEVER;
-            if next < len {
-                links[next].previous = at;
-                links[at].rank = self.rank(links[at].id, links[next].id);
-                if links[at].rank != NEVER {
-                    heap.push(Reverse((links[at].rank, at)));
-                }
-            }
-            let previous = links[at].previous;
-            if previous < len {
-                links[previous].rank = self.rank(links[previous].id, links[at].id);
-                if links[previous].rank != NEVER {
-                    heap.push(Reverse((links[previous].rank, previous)));
-                }
-            }
-        }
-        let mut at = 0;
-        while at < len {
-            out.push(links[at].id);
-            at = links[at].next;
+        while begins != 0 {
+            out.push(ids[begins.trailing_zeros() as usize]);
+            begins &= begins - 1;
         }
     }
 }
 
-/// One token of a piece being merged with a heap, and its neighbours.
-struct Link {
-    id: u32,
-    /// Rank of the pair of this token and the next.
-    rank: u32,
-    previous: usize,
-    next: usize,
+/// A pair's rank and place as one number, that of the lowest rank and then the leftmost first.
+#[inline]
+fn pair_at(rank: u32, place: usize) -> u32 {
+    match rank {
+        NEVER => NO_PAIR,
+        rank => rank * SHORT as u32 + place as u32,
+    }
+}
+
+#[inline]
+fn lowest(pairs: &[u32; GROUP]) -> u32 {
+    pairs.iter().copied().fold(NO_PAIR, u32::min)
+}
+
+/// The first place after this one at which a token begins.
+#[inline]
+fn first_after(begins: u64, place: usize) -> Option<usize> {
+    let after = begins & (u64::MAX << place << 1);
+    (after != 0).then(|| after.trailing_zeros() as usize)
+}
+
+/// The last place before this one at which a token begins.
+#[inline]
+fn last_before(begins: u64, place: usize) -> Option<usize> {
+    let before = begins & !(u64::MAX << place);
+    before.checked_ilog2().map(|place| place as usize)
 }
 
 /// Left, right and resulting id of one line of the merge list.

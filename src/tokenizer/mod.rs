@@ -7,6 +7,7 @@ mod classes;
 mod decode;
 mod error;
 mod gguf;
+mod long;
 mod merges;
 mod split;
 mod tokens;
@@ -123,14 +124,14 @@ impl Tokenizer {
     pub fn encode_bytes_into(&self, bytes: &[u8], ids: &mut Vec<u32>) {
         for chunk in bytes.utf8_chunks() {
             self.encode_into(chunk.valid(), ids);
-            self.merges.apply(chunk.invalid(), ids);
+            self.merges.apply(&self.tokens, chunk.invalid(), ids);
         }
     }
 
     fn encode_piece(&self, piece: &[u8], ids: &mut Vec<u32>) {
         match self.tokens.find(piece) {
             Some(id) if self.merges_lead_to(id, piece) => ids.push(id),
-            _ => self.merges.apply(piece, ids),
+            _ => self.merges.apply(&self.tokens, piece, ids),
         }
     }
 
@@ -144,7 +145,7 @@ impl Tokenizer {
         match shortcut.load(Ordering::Relaxed) {
             UNKNOWN => {
                 let mut merged = Vec::new();
-                self.merges.apply(piece, &mut merged);
+                self.merges.apply(&self.tokens, piece, &mut merged);
                 let taken = merged == [id];
                 shortcut.store(if taken { TAKEN } else { REFUSED }, Ordering::Relaxed);
                 taken
