@@ -76,17 +76,18 @@ fn repetition_without_end_is_fast_and_equal() {
     for unit in [
         "a", " ", "\n", "é", "字", "😀", "aA", "ab", "1", ".", "\u{301}", " \n", "\t ", "\r\n",
     ] {
-        for count in [1, 2, 3, 99, 100, 101, 128, 129, 1000] {
+        for count in [1, 2, 3, 63, 64, 65, 100, 128, 129, 1000, 4099] {
             assert_same(&unit.repeat(count));
             assert_same(&format!("x{}y", unit.repeat(count)));
         }
     }
-    for unit in ["a", " ", "字", "=", "ab", "\u{301}"] {
+    // Ten megabytes a second and more when optimized; this is a test build on a machine with other work.
+    for unit in ["a", " ", "字", "=", "ab", "the", "\u{301}"] {
         let text = unit.repeat(3_000_000 / unit.len());
         let began = std::time::Instant::now();
         let ids = TOKENIZER.encode(&text);
         assert!(
-            began.elapsed().as_secs() < 20,
+            began.elapsed().as_secs() < 10,
             "{unit:?} took {:?}",
             began.elapsed()
         );
@@ -96,7 +97,7 @@ fn repetition_without_end_is_fast_and_equal() {
 
 #[test]
 fn long_pieces_merge_as_the_reference_does() {
-    // 100 kB without a boundary: long enough for the heap, short enough for tiktoken.
+    // 100 kB without a boundary: many blocks, and short enough for tiktoken.
     let letters: String = (0..100_000u64)
         .map(|i| {
             char::from(b'a' + (i.wrapping_mul(i).wrapping_mul(2_654_435_761) >> 20) as u8 % 26)
@@ -256,7 +257,7 @@ fn the_order_of_the_list_decides_when_ids_are_not_ranks() {
     assert_eq!(listed.encode("abc"), [257, 99]);
     let ranked = tokenizer(&more, &["b c", "a b"]).expect("a valid vocabulary");
     assert_eq!(ranked.encode("abc"), [97, 256]);
-    // Over a hundred bytes, with the heap.
+    // Longer than a block.
     assert_eq!(listed.encode(&"abc".repeat(50)), [257, 99].repeat(50));
     assert_eq!(ranked.encode(&"abc".repeat(50)), [97, 256].repeat(50));
 }

@@ -1,6 +1,6 @@
 //! The vocabulary inside a GGUF file.
 
-use super::{Error, LoadError, Tokenizer, Vocabulary};
+use super::{Error, LoadError, Tokenizer, Unmerged, Vocabulary};
 use fourfold_quantize::gguf::{self, Gguf, Metadata};
 
 /// `tokenizer.ggml.pre` of vocabularies whose text is split by the o200k pattern.
@@ -35,10 +35,6 @@ fn from_metadata(metadata: &Metadata) -> Result<Result<Tokenizer, Error>, gguf::
     }
     let tokens: Vec<&str> = metadata.strings("tokenizer.ggml.tokens")?.collect();
     let kinds = metadata.i32s("tokenizer.ggml.token_type")?;
-    let merges: Option<Vec<&str>> = match metadata.get("tokenizer.ggml.merges") {
-        Some(_) => Some(metadata.strings("tokenizer.ggml.merges")?.collect()),
-        None => None,
-    };
     let mut named = Vec::new();
     for (key, _) in metadata.iter() {
         let name = key.strip_prefix("tokenizer.ggml.");
@@ -46,10 +42,19 @@ fn from_metadata(metadata: &Metadata) -> Result<Result<Tokenizer, Error>, gguf::
             named.push((name, metadata.u32(key)?));
         }
     }
-    Ok(Tokenizer::new(&Vocabulary {
+    let vocabulary = Vocabulary {
         tokens: &tokens,
         kinds: &kinds,
-        merges: merges.as_deref(),
+        merges: None,
         named: &named,
-    }))
+    };
+    let merges = || -> Result<Option<Vec<&str>>, gguf::Error> {
+        match metadata.get("tokenizer.ggml.merges") {
+            Some(_) => Ok(Some(metadata.strings("tokenizer.ggml.merges")?.collect())),
+            None => Ok(None),
+        }
+    };
+    let (unmerged, merges) = rayon::join(|| Unmerged::new(&vocabulary), merges);
+    let merges = merges?;
+    Ok(unmerged.and_then(|unmerged| unmerged.with_merges(merges.as_deref())))
 }

@@ -199,3 +199,96 @@ struct Link {
     previous: usize,
     next: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Random;
+
+    /// The 256 bytes, and words over three letters made by joining earlier tokens: their merges come in no sensible order.
+    fn random_vocabulary(random: &mut Random, by_rank: bool) -> (Tokens, Merges) {
+        let mut below = |count: usize| (random.unit() * count as f64) as usize;
+        let mut tokens = Tokens::with_capacity(300, 1000);
+        let mut push = |bytes: &[u8]| {
+            let filled = tokens.push(true, |out| {
+                out.extend_from_slice(bytes);
+                Ok(())
+            });
+            filled.is_ok()
+        };
+        assert!((0..=255).all(|byte| push(&[byte])));
+        let mut words: Vec<Vec<u8>> = b"abc".iter().map(|&letter| vec![letter]).collect();
+        let mut list = Vec::new();
+        for _ in 0..below(40) {
+            let (left, right) = (below(words.len()), below(words.len()));
+            let word = [words[left].as_slice(), &words[right]].concat();
+            let line = [left, right].map(|at| String::from_utf8_lossy(&words[at]).into_owned());
+            if words.contains(&word) || push(&word) {
+                list.insert(below(list.len() + 1), line.join(" "));
+                words.push(word);
+            }
+        }
+        let merges = match by_rank {
+            true => Merges::from_ranks(&tokens),
+            false => Merges::from_list(&tokens, &list),
+        };
+        (tokens, merges.unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// The definition: the lowest rank first, the leftmost on ties.
+    fn slowly(merges: &Merges, piece: &[u8]) -> Vec<u32> {
+        let mut ids: Vec<u32> = piece.iter().map(|&byte| merges.byte_id(byte)).collect();
+        loop {
+            let ranks = ids.windows(2).map(|pair| merges.rank(pair[0], pair[1]));
+            match ranks.enumerate().min_by_key(|&(_, rank)| rank) {
+                Some((at, rank)) if rank != NEVER => {
+                    ids[at] = merges.result(rank);
+                    ids.remove(at + 1);
+                }
+                _ => return ids,
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_and_heap_give_what_the_definition_gives() {
+        let mut random = Random::new(9);
+        for round in 0..400 {
+            let (tokens, merges) = random_vocabulary(&mut random, round % 2 == 0);
+            let letters = 1 + round % 3;
+            let length = (random.unit() * 400.0) as usize;
+            let letter = |_| b'a' + (random.unit() * letters as f64) as u8;
+            let piece: Vec<u8> = (0..length).map(letter).collect();
+            let wanted = slowly(&merges, &piece);
+            let mut ids = vec![7];
+            merges.apply(&tokens, &piece, &mut ids);
+            assert_eq!(ids[1..], wanted, "round {round}");
+            ids.clear();
+            apply_with_heap(&merges, &piece, &mut ids);
+            assert_eq!(ids, wanted, "round {round}, heap");
+        }
+    }
+
+    /// Every byte merges with the one before it in the alphabet, the later in the piece the sooner: which bytes become pairs is
+    /// decided at the end of the piece, however far that is.
+    #[test]
+    fn what_is_decided_far_behind_reaches_the_first_block() {
+        let mut tokens = Tokens::with_capacity(600, 2000);
+        for byte in 0..=255 {
+            tokens.push(true, |out| Ok(out.push(byte))).unwrap();
+        }
+        for low in 0..255u8 {
+            tokens
+                .push(true, |out| Ok(out.extend([low + 1, low])))
+                .unwrap();
+        }
+        let merges = Merges::from_ranks(&tokens).unwrap();
+        for last in [0, 1] {
+            let piece: Vec<u8> = (last..=255).rev().collect();
+            let mut ids = Vec::new();
+            merges.apply(&tokens, &piece, &mut ids);
+            assert_eq!(ids, slowly(&merges, &piece));
+            assert_eq!(ids[0] == 255, last == 1, "{last}");
+        }
+    }
+}

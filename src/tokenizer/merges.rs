@@ -3,6 +3,7 @@
 use super::error::Error;
 use super::long::Long;
 use super::tokens::{self, ID_BITS, MULTIPLIER, Tokens};
+use rayon::prelude::*;
 
 /// A merge's rank fits in the bits that two ids leave of a word.
 const RANK_BITS: u32 = 64 - 2 * ID_BITS;
@@ -15,6 +16,8 @@ const FILTER_SHARE: usize = 8;
 pub const SHORT: usize = 64;
 /// Pairs whose least is kept, so that one merge need not look at all of them.
 const GROUP: usize = 8;
+/// Lines of the merge list that a thread reads at a time.
+const PART: usize = 1 << 13;
 const NO_PAIR: u32 = u32::MAX;
 const _: () = assert!(NEVER as usize * SHORT < NO_PAIR as usize);
 
@@ -39,21 +42,23 @@ impl Merges {
     ///
     /// Where the results' ids never fall along the list, the id is the rank. This matters on ties: `aa a` and `a aa` give one
     /// token, so the leftmost goes first, as in the trainer; by place in the list one spelling would always precede the other.
-    pub fn from_list<T: AsRef<str>>(tokens: &Tokens, list: &[T]) -> Result<Merges, Error> {
+    pub fn from_list<T: AsRef<str> + Sync>(tokens: &Tokens, list: &[T]) -> Result<Merges, Error> {
         let limit = NEVER as usize - 1;
         if list.len() > limit {
             let merges = list.len();
             return Err(Error::TooManyMerges { merges, limit });
         }
+        // Half of the time that loading takes goes into finding these texts, so all threads look.
+        let parts: Vec<_> = list
+            .par_chunks(PART)
+            .enumerate()
+            .map(|(part, merges)| read_merges(tokens, part * PART, merges))
+            .collect();
         let mut pairs = Vec::with_capacity(list.len());
-        let mut buffer = Vec::new();
-        let (mut ordered, mut previous) = (true, 0);
-        for (index, merge) in list.iter().enumerate() {
-            let pair = read_merge(tokens, index, merge.as_ref(), &mut buffer)?;
-            ordered &= pair.2 >= previous;
-            previous = pair.2;
-            pairs.push(pair);
+        for part in parts {
+            pairs.append(&mut part?);
         }
+        let ordered = pairs.is_sorted_by_key(|pair| pair.2);
         Merges::build(tokens, &pairs, ordered)
     }
 
@@ -267,11 +272,29 @@ fn last_before(begins: u64, place: usize) -> Option<usize> {
     before.checked_ilog2().map(|place| place as usize)
 }
 
-/// Left, right and resulting id of one line of the merge list.
+/// Left, right and resulting ids of some lines of the merge list, of which the first has the number `first`.
+fn read_merges<T: AsRef<str>>(
+    tokens: &Tokens,
+    first: usize,
+    merges: &[T],
+) -> Result<Vec<(u32, u32, u32)>, Error> {
+    let mut pairs = Vec::with_capacity(merges.len());
+    let mut buffer = Vec::new();
+    let mut previous = 0;
+    for (index, merge) in merges.iter().enumerate() {
+        let pair = read_merge(tokens, first + index, merge.as_ref(), previous, &mut buffer)?;
+        previous = pair.2;
+        pairs.push(pair);
+    }
+    Ok(pairs)
+}
+
+/// One line's ids. Its result is mostly the `previous` line's or the next token.
 fn read_merge(
     tokens: &Tokens,
     index: usize,
     merge: &str,
+    previous: u32,
     buffer: &mut Vec<u8>,
 ) -> Result<(u32, u32, u32), Error> {
     let malformed = || Error::MalformedMerge {
@@ -291,8 +314,10 @@ fn read_merge(
     let find = |bytes: &[u8], text: &str| tokens.find(bytes).ok_or_else(|| missing(text.into()));
     let left_id = find(&buffer[..middle], left)?;
     let right_id = find(&buffer[middle..], right)?;
-    let result = tokens
-        .find(buffer)
+    let result = [previous, previous + 1]
+        .into_iter()
+        .find(|&id| tokens.is(id, buffer))
+        .or_else(|| tokens.find(buffer))
         .ok_or_else(|| missing(format!("{left}{right}")))?;
     Ok((left_id, right_id, result))
 }

@@ -55,49 +55,8 @@ const SPECIAL: u8 = 3;
 
 impl Tokenizer {
     /// Checks a vocabulary and prepares it for lookups.
-    pub fn new<T: AsRef<str>>(vocabulary: &Vocabulary<'_, T>) -> Result<Tokenizer, Error> {
-        let texts = vocabulary.tokens;
-        check_counts(vocabulary)?;
-        let text_len = texts.iter().map(|text| text.as_ref().len()).sum();
-        let mut tokens = Tokens::with_capacity(texts.len(), text_len);
-        let mut specials = HashMap::new();
-        let mut shortcuts = Vec::with_capacity(texts.len());
-        for (id, (text, &kind)) in texts.iter().zip(vocabulary.kinds).enumerate() {
-            let text = text.as_ref();
-            let ordinary = kind == NORMAL;
-            shortcuts.push(AtomicU8::new(if ordinary { UNKNOWN } else { SPECIAL }));
-            tokens.push(ordinary, |out| {
-                if ordinary {
-                    return tokens::append_bytes(text, out)
-                        .map_err(|character| Error::NotByteLevel { id, character });
-                }
-                out.extend_from_slice(text.as_bytes());
-                Ok(())
-            })?;
-            if !ordinary && kind != UNUSED {
-                let before = specials.insert(text.to_owned(), id as u32);
-                refuse_duplicate(before, id as u32, text)?;
-            }
-        }
-        let mut bytes = Vec::new();
-        for (text, &id) in &specials {
-            bytes.clear();
-            if tokens::append_bytes(text, &mut bytes).is_ok() {
-                refuse_duplicate(tokens.find(&bytes), id, text)?;
-            }
-        }
-        let merges = match vocabulary.merges {
-            Some(list) => Merges::from_list(&tokens, list)?,
-            None => Merges::from_ranks(&tokens)?,
-        };
-        let named = vocabulary.named.iter();
-        Ok(Tokenizer {
-            tokens,
-            merges,
-            specials,
-            shortcuts,
-            named: named.map(|&(name, id)| (name.to_owned(), id)).collect(),
-        })
+    pub fn new<T: AsRef<str> + Sync>(vocabulary: &Vocabulary<'_, T>) -> Result<Tokenizer, Error> {
+        Unmerged::new(vocabulary)?.with_merges(vocabulary.merges)
     }
 
     /// Number of tokens, special and unused ones included.
@@ -186,6 +145,70 @@ impl Tokenizer {
         }
         decoder.finish(&mut text);
         text
+    }
+}
+
+/// Everything of a tokenizer but the merges, whose texts another thread may be gathering meanwhile.
+struct Unmerged {
+    tokens: Tokens,
+    specials: HashMap<String, u32>,
+    shortcuts: Vec<AtomicU8>,
+    named: HashMap<String, u32>,
+}
+
+impl Unmerged {
+    fn new<T: AsRef<str>>(vocabulary: &Vocabulary<'_, T>) -> Result<Unmerged, Error> {
+        let texts = vocabulary.tokens;
+        check_counts(vocabulary)?;
+        let text_len = texts.iter().map(|text| text.as_ref().len()).sum();
+        let mut tokens = Tokens::with_capacity(texts.len(), text_len);
+        let mut specials = HashMap::new();
+        let mut shortcuts = Vec::with_capacity(texts.len());
+        for (id, (text, &kind)) in texts.iter().zip(vocabulary.kinds).enumerate() {
+            let text = text.as_ref();
+            let ordinary = kind == NORMAL;
+            shortcuts.push(AtomicU8::new(if ordinary { UNKNOWN } else { SPECIAL }));
+            tokens.push(ordinary, |out| {
+                if ordinary {
+                    return tokens::append_bytes(text, out)
+                        .map_err(|character| Error::NotByteLevel { id, character });
+                }
+                out.extend_from_slice(text.as_bytes());
+                Ok(())
+            })?;
+            if !ordinary && kind != UNUSED {
+                let before = specials.insert(text.to_owned(), id as u32);
+                refuse_duplicate(before, id as u32, text)?;
+            }
+        }
+        let mut bytes = Vec::new();
+        for (text, &id) in &specials {
+            bytes.clear();
+            if tokens::append_bytes(text, &mut bytes).is_ok() {
+                refuse_duplicate(tokens.find(&bytes), id, text)?;
+            }
+        }
+        let named = vocabulary.named.iter();
+        Ok(Unmerged {
+            tokens,
+            specials,
+            shortcuts,
+            named: named.map(|&(name, id)| (name.to_owned(), id)).collect(),
+        })
+    }
+
+    fn with_merges<T: AsRef<str> + Sync>(self, merges: Option<&[T]>) -> Result<Tokenizer, Error> {
+        let merges = match merges {
+            Some(list) => Merges::from_list(&self.tokens, list)?,
+            None => Merges::from_ranks(&self.tokens)?,
+        };
+        Ok(Tokenizer {
+            tokens: self.tokens,
+            merges,
+            specials: self.specials,
+            shortcuts: self.shortcuts,
+            named: self.named,
+        })
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Tokens {
     starts: Vec<u32>,
     /// Open addressing: high half of the hash, then the id.
     slots: Vec<u64>,
+    /// All ids below this can be found.
+    findable_below: u32,
     seed: u64,
 }
 
@@ -89,6 +91,7 @@ impl Tokens {
             bytes: Vec::with_capacity(text_len),
             starts,
             slots: vec![EMPTY; (count * 2).next_power_of_two()],
+            findable_below: 0,
             seed: random_seed(),
         }
     }
@@ -115,6 +118,9 @@ impl Tokens {
             .push(u32::try_from(end).map_err(|_| Error::TooLong { bytes: end })?);
         if findable {
             self.insert(id as u32)?;
+            if self.findable_below == id as u32 {
+                self.findable_below += 1;
+            }
         }
         Ok(())
     }
@@ -147,6 +153,12 @@ impl Tokens {
             Some(&[start, end]) => &self.bytes[start as usize..end as usize],
             _ => &[],
         }
+    }
+
+    /// Whether a token that can be found has these bytes. May say no for one behind the first that cannot be found.
+    #[inline]
+    pub fn is(&self, id: u32, bytes: &[u8]) -> bool {
+        id < self.findable_below && self.get(id) == bytes
     }
 
     /// The token with exactly these bytes.
