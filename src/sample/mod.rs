@@ -10,6 +10,7 @@
 //! the settings, so a check of drafted tokens draws the very tokens that plain decoding would.
 
 mod constraint;
+mod groups;
 mod penalty;
 mod random;
 mod stop;
@@ -22,7 +23,7 @@ pub use random::Random;
 pub use stop::StopStrings;
 
 use truncate::Candidate;
-use vocabulary::{Summary, exp_negative};
+use vocabulary::Summary;
 
 /// How to choose a token. The default is what OpenAI recommends for its models.
 #[derive(Clone, Debug, PartialEq)]
@@ -218,26 +219,14 @@ impl Sampler {
         if !settings.truncates() {
             return Ok(self.summary.draw(logits, unit));
         }
-        truncate::survivors(logits, &self.summary, settings, &mut self.kept);
-        Ok(draw_candidate(&self.kept, settings.temperature, unit))
-    }
-}
-
-/// The candidate at the fraction `unit` of the cumulative distribution at this temperature.
-fn draw_candidate(kept: &[Candidate], temperature: f32, unit: f64) -> u32 {
-    let likeliest = kept[0];
-    let weight = |candidate: &Candidate| {
-        f64::from(exp_negative(
-            (candidate.logit - likeliest.logit) / temperature,
+        Ok(truncate::choose(
+            logits,
+            &self.summary,
+            settings,
+            &mut self.kept,
+            unit,
         ))
-    };
-    let target = unit * kept.iter().map(weight).sum::<f64>();
-    let mut running = 0.0;
-    let chosen = kept.iter().find(|candidate| {
-        running += weight(candidate);
-        running > target
-    });
-    chosen.unwrap_or(&likeliest).token
+    }
 }
 
 #[cfg(test)]

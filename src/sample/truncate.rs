@@ -1,11 +1,12 @@
 //! Cutting the tail of the distribution: top-k, typical, top-p and min-p, in that order.
 //!
 //! None of them sorts the vocabulary. Each needs only the tokens above some logit, and the chunk
-//! maxima of the [`Summary`] say which chunks can hold one; the few that remain are sorted.
-//! "Typical" is the exception: any token may be typical, so it looks at all of them.
+//! maxima of the [`Summary`] say which chunks can hold one; the few that remain are sorted. Where
+//! they are not few, and for "typical", which any token may be, [`Groups`] does the same by value.
 
 use super::Settings;
-use super::vocabulary::{CHUNK, Summary};
+use super::groups::Groups;
+use super::vocabulary::{CHUNK, Summary, exp_negative};
 use std::cmp::Ordering;
 
 /// A token that is still in the running.
@@ -18,34 +19,73 @@ pub(super) struct Candidate {
 }
 
 /// Likelier first; equal logits in id order, so that results do not depend on how we got here.
-fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
+pub(super) fn likelier(a: &Candidate, b: &Candidate) -> Ordering {
     b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token))
 }
 
-/// The tokens that survive every truncation in `settings`, likeliest first, at least one.
-/// `summary` was read from these logits at temperature 1.
-pub(super) fn survivors(
+/// As many are sorted in a tenth of a millisecond.
+const MOST_SORTED: usize = 4096;
+
+/// The token at the fraction `unit` of the distribution that survives the truncations in
+/// `settings`. `summary` was read from these logits at temperature 1.
+pub(super) fn choose(
     logits: &[f32],
     summary: &Summary,
     settings: &Settings,
     kept: &mut Vec<Candidate>,
-) {
+    unit: f64,
+) -> u32 {
+    match survivors(logits, summary, settings, kept) {
+        true => draw(kept, settings.temperature, unit),
+        false => Groups::surviving(logits, summary, settings).draw(settings.temperature, unit),
+    }
+}
+
+/// The candidate at the fraction `unit` of the cumulative distribution at this temperature.
+fn draw(kept: &[Candidate], temperature: f32, unit: f64) -> u32 {
+    let likeliest = kept[0];
+    let weight = |candidate: &Candidate| {
+        f64::from(exp_negative(
+            (candidate.logit - likeliest.logit) / temperature,
+        ))
+    };
+    let target = unit * kept.iter().map(weight).sum::<f64>();
+    let mut running = 0.0;
+    let chosen = kept.iter().find(|candidate| {
+        running += weight(candidate);
+        running > target
+    });
+    chosen.unwrap_or(&likeliest).token
+}
+
+/// The tokens that survive every truncation, likeliest first, at least one. False if they are too
+/// many to be sorted; `kept` means nothing then.
+fn survivors(
+    logits: &[f32],
+    summary: &Summary,
+    settings: &Settings,
+    kept: &mut Vec<Candidate>,
+) -> bool {
     kept.clear();
     let mut total = summary.total;
-    if settings.top_k > 0 {
+    let found = if settings.top_k > 0 {
         top_k(logits, summary, settings.top_k as usize, kept);
         total = mass(kept);
+        true
     } else if settings.typical_p < 1.0 {
-        gather(logits, summary, f32::MIN, kept);
+        false
     } else if settings.top_p < 1.0 {
-        head(logits, summary, f64::from(settings.top_p), kept);
+        head(logits, summary, f64::from(settings.top_p), kept)
     } else {
         // One part in a thousand of slack: min_p below decides on the probability itself.
         let margin = settings.min_p.max(f32::MIN_POSITIVE).ln() - 1e-3;
-        gather(logits, summary, summary.maximum + margin, kept);
+        gather(logits, summary, summary.maximum + margin, MOST_SORTED, kept)
+    };
+    if !found {
+        return false;
     }
     if settings.typical_p < 1.0 {
-        typical(kept, f64::from(settings.typical_p));
+        typical(kept, summary.maximum, f64::from(settings.typical_p));
         total = mass(kept);
     }
     kept.sort_unstable_by(likelier);
@@ -56,14 +96,21 @@ pub(super) fn survivors(
         let enough = kept.partition_point(|candidate| candidate.probability >= settings.min_p);
         kept.truncate(enough.max(1));
     }
+    true
 }
 
 fn mass(candidates: &[Candidate]) -> f64 {
     candidates.iter().map(|c| f64::from(c.probability)).sum()
 }
 
-/// Appends every token whose logit is at least `threshold`.
-fn gather(logits: &[f32], summary: &Summary, threshold: f32, into: &mut Vec<Candidate>) {
+/// Appends every token whose logit is at least `threshold`; false once these are more than `most`.
+fn gather(
+    logits: &[f32],
+    summary: &Summary,
+    threshold: f32,
+    most: usize,
+    into: &mut Vec<Candidate>,
+) -> bool {
     for (index, chunk) in summary.chunks.iter().enumerate() {
         if chunk.maximum < threshold {
             continue;
@@ -79,7 +126,11 @@ fn gather(logits: &[f32], summary: &Summary, threshold: f32, into: &mut Vec<Cand
                 });
             }
         }
+        if into.len() > most {
+            return false;
+        }
     }
+    true
 }
 
 /// The `k` likeliest tokens, in no particular order.
@@ -93,7 +144,7 @@ fn top_k(logits: &[f32], summary: &Summary, k: usize, kept: &mut Vec<Candidate>)
     } else {
         f32::MIN
     };
-    gather(logits, summary, threshold, kept);
+    gather(logits, summary, threshold, usize::MAX, kept);
     if k < kept.len() {
         kept.select_nth_unstable_by(k, likelier);
         kept.truncate(k);
@@ -101,15 +152,18 @@ fn top_k(logits: &[f32], summary: &Summary, k: usize, kept: &mut Vec<Candidate>)
 }
 
 /// At least the likeliest tokens that together hold the fraction `p`, in no particular order.
-fn head(logits: &[f32], summary: &Summary, p: f64, kept: &mut Vec<Candidate>) {
+/// False if they are too many to be sorted.
+fn head(logits: &[f32], summary: &Summary, p: f64, kept: &mut Vec<Candidate>) -> bool {
     // Four nats below the maximum is 1/55 of its probability; a peaked distribution is done after
     // one try or two, a flat one after a few.
     let mut depth = 4.0;
     loop {
         kept.clear();
-        gather(logits, summary, summary.maximum - depth, kept);
+        if !gather(logits, summary, summary.maximum - depth, MOST_SORTED, kept) {
+            return false;
+        }
         if depth > 87.0 || mass(kept) >= p * summary.total {
-            return;
+            return true;
         }
         depth += 4.0;
     }
@@ -128,17 +182,19 @@ fn top_p(kept: &mut Vec<Candidate>, wanted: f64) {
 }
 
 /// Locally typical sampling: keeps the tokens whose surprise is closest to the expected surprise,
-/// up to the fraction `p`.
-fn typical(kept: &mut Vec<Candidate>, p: f64) {
+/// up to the fraction `p`. Surprise is counted from that of the token with the largest logit, so it
+/// is how far a logit lies below the maximum.
+fn typical(kept: &mut Vec<Candidate>, maximum: f32, p: f64) {
     let total = mass(kept);
-    let surprise = |candidate: &Candidate| -(f64::from(candidate.probability) / total).ln();
-    let entropy: f64 = kept
+    let depth = |candidate: &Candidate| maximum - candidate.logit;
+    kept.retain(|candidate| candidate.probability > 0.0);
+    let expected: f64 = kept
         .iter()
-        .filter(|candidate| candidate.probability > 0.0)
-        .map(|candidate| f64::from(candidate.probability) / total * surprise(candidate))
+        .map(|candidate| f64::from(candidate.probability) * f64::from(depth(candidate)))
         .sum();
-    kept.sort_by(|a, b| {
-        let distance = |candidate| (surprise(candidate) - entropy).abs();
+    let expected = (expected / total) as f32;
+    let distance = |candidate: &Candidate| (depth(candidate) - expected).abs();
+    kept.sort_unstable_by(|a, b| {
         distance(a)
             .total_cmp(&distance(b))
             .then_with(|| likelier(a, b))
@@ -161,7 +217,7 @@ mod tests {
         let mut summary = Summary::default();
         assert!(summary.read(logits, 1.0));
         let mut all = Vec::new();
-        gather(logits, &summary, f32::MIN, &mut all);
+        gather(logits, &summary, f32::MIN, usize::MAX, &mut all);
         all.sort_unstable_by(likelier);
         all
     }
@@ -170,8 +226,87 @@ mod tests {
         let mut summary = Summary::default();
         assert!(summary.read(logits, 1.0));
         let mut kept = Vec::new();
-        survivors(logits, &summary, &settings, &mut kept);
+        match survivors(logits, &summary, &settings, &mut kept) {
+            true => kept,
+            false => Groups::surviving(logits, &summary, &settings).candidates(),
+        }
+    }
+
+    /// The same by sorting everything.
+    fn survive_slowly(logits: &[f32], settings: &Settings) -> Vec<Candidate> {
+        let mut kept = sorted(logits);
+        if settings.typical_p < 1.0 {
+            let maximum = kept[0].logit;
+            typical(&mut kept, maximum, f64::from(settings.typical_p));
+            kept.sort_unstable_by(likelier);
+        }
+        let total = mass(&kept);
+        top_p(&mut kept, f64::from(settings.top_p) * total);
+        let enough = kept.partition_point(|it| it.probability >= settings.min_p);
+        kept.truncate(enough.max(1));
         kept
+    }
+
+    /// Of these shapes: flat, bell, all equal, few values, mostly forbidden, peaked.
+    fn shapes(length: usize) -> Vec<Vec<f32>> {
+        let mut random = Random::new(4);
+        let mut logits = |shape: &mut dyn FnMut(f32) -> f32| -> Vec<f32> {
+            (0..length).map(|_| shape(random.unit() as f32)).collect()
+        };
+        let mut round = 0;
+        vec![
+            logits(&mut |unit| unit * 9.0),
+            logits(&mut |unit| (unit / (1.0 - unit)).ln() * 3.0),
+            logits(&mut |_| 1.25),
+            logits(&mut |unit| (unit * 7.0).floor()),
+            logits(&mut |unit| match unit < 0.9 {
+                true => f32::NEG_INFINITY,
+                false => unit * 50.0,
+            }),
+            logits(&mut |unit| {
+                round += 1;
+                if round % 5000 == 7 {
+                    30.0
+                } else {
+                    unit * 40.0 - 20.0
+                }
+            }),
+        ]
+    }
+
+    #[test]
+    fn groups_give_what_sorting_gives() {
+        for (shape, logits) in shapes(30_011).into_iter().enumerate() {
+            for (typical_p, top_p, min_p) in [
+                (1.0, 0.95, 0.0),
+                (1.0, 0.5, 0.0),
+                (1.0, 1.0, 1e-4),
+                (1.0, 0.99, 0.01),
+                (0.9, 1.0, 0.0),
+                (0.2, 1.0, 0.0),
+                (0.95, 0.9, 0.02),
+            ] {
+                let settings = Settings {
+                    typical_p,
+                    top_p,
+                    min_p,
+                    ..Settings::default()
+                };
+                let mut summary = Summary::default();
+                assert!(summary.read(&logits, 1.0));
+                let wanted = survive_slowly(&logits, &settings);
+                let case = format!("shape {shape}, {settings:?}");
+                let groups = || Groups::surviving(&logits, &summary, &settings);
+                assert!(groups().candidates() == wanted, "{case}");
+                for temperature in [1.0, 0.3, 1.7] {
+                    for step in 0..4 {
+                        let unit = (f64::from(step) + 0.31) / 4.0;
+                        let found = groups().draw(temperature, unit);
+                        assert_eq!(found, draw(&wanted, temperature, unit), "{case}, {unit}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
