@@ -214,7 +214,8 @@ impl Merges {
             least[group] = lowest(&pairs[group]);
         }
         // One bit for each place that a token begins at.
-        let mut begins = u64::MAX >> (SHORT - piece.len().clamp(1, SHORT));
+        let unused = SHORT as u32 - piece.len() as u32;
+        let mut begins = u64::MAX.checked_shr(unused).unwrap_or(0);
         loop {
             let best = least[..groups].iter().copied().fold(NO_PAIR, u32::min);
             if best == NO_PAIR {
