@@ -2,10 +2,13 @@
 
 #![cfg(unix)]
 
+use rexpect::process::Signal;
 use rexpect::session::{PtySession, spawn_command};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// The editor puts the cursor behind the empty prompt.
 const AT_PROMPT: &str = "\r\x1b[2C";
@@ -77,6 +80,17 @@ fn lines_join_and_commands_are_explained() {
     say(&mut session, "/effort low");
     say(&mut session, "/effort");
     session.exp_string("effort is low").unwrap();
+    // Whatever is wrong with a file, the prompt comes back.
+    for command in [
+        "/file missing",
+        "/system @missing",
+        "/schema missing",
+        "/load missing",
+        "/save /no/such/folder/x",
+    ] {
+        say(&mut session, command);
+        session.exp_string("(os error 2)").unwrap();
+    }
     say(&mut session, "one \\");
     session.send_line("two").unwrap();
     turn(&mut session);
@@ -130,12 +144,124 @@ fn saved_killed_and_loaded_it_goes_on_the_same() {
 
     let mut session = terminal(state.path(), &[]);
     say(&mut session, &format!("/load {file}"));
-    session.exp_string("continuing after 1 messages").unwrap();
+    session.exp_string("continuing after 1 message").unwrap();
     say(&mut session, "What is my name?");
     session.exp_string("my name?").unwrap();
     let got = turn(&mut session);
     assert_eq!(without_speed(&got), without_speed(&wanted));
     leave(session);
+}
+
+#[test]
+fn a_session_file_survives_a_kill_but_for_the_running_turn() {
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("kept.session");
+    let arguments = ["--session", file.to_str().unwrap()];
+    let mut session = terminal(state.path(), &arguments);
+    say(&mut session, "My name is Nina.");
+    turn(&mut session);
+    let start = Instant::now();
+    // Saved while the person reads.
+    while !file.exists() {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let saved = std::fs::read(&file).unwrap();
+    say(&mut session, "What is my name?");
+    session.exp_string("my name?").unwrap();
+    let wanted = turn(&mut session);
+    session.process_mut().kill(Signal::SIGKILL).unwrap();
+
+    // Killed within the second turn instead, it would have left this.
+    std::fs::write(&file, saved).unwrap();
+    let mut session = terminal(state.path(), &arguments);
+    say(&mut session, "What is my name?");
+    session.exp_string("my name?").unwrap();
+    let got = turn(&mut session);
+    assert_eq!(without_speed(&got), without_speed(&wanted));
+    leave(session);
+    let left: Vec<_> = std::fs::read_dir(state.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name.to_string_lossy().contains("partial"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_full_context_is_said_and_can_be_left() {
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("long.txt");
+    std::fs::write(&file, "one two three ".repeat(100)).unwrap();
+    let mut session = terminal(state.path(), &["-c", "120", "--think", "hide"]);
+    say(&mut session, &format!("/file {}", file.display()));
+    session.exp_string("sent with the next message").unwrap();
+    say(&mut session, "What is this?");
+    session.exp_regex(r"error:.* the prompt has [0-9,]+ tokens, but the context holds 120: shorten it by [0-9,]+ tokens or raise --ctx").unwrap();
+    // Nothing of it stays in the conversation.
+    say(&mut session, "/undo");
+    session.exp_string("nothing to take back").unwrap();
+    say(&mut session, "/new");
+    session.exp_string("a new conversation").unwrap();
+    say(
+        &mut session,
+        "Write a long story about a fox, a dog and a garden full of words.",
+    );
+    session
+        .exp_string("the context of 120 tokens is full and the answer was cut off: /undo takes the last message back, /new starts over, a larger --ctx holds more")
+        .unwrap();
+    say(&mut session, "/undo");
+    session.exp_string("took back: Write a long story").unwrap();
+    leave(session);
+}
+
+#[test]
+fn a_resized_window_keeps_the_line_and_wraps_what_comes() {
+    let state = tempfile::tempdir().unwrap();
+    let mut session = terminal(
+        state.path(),
+        &["--regex", "([ab]{3} ){60}", "--think", "hide"],
+    );
+    resize(&session, 24, 60);
+    session.exp_string(AT_PROMPT).unwrap();
+    session.send("Who are").unwrap();
+    session.flush().unwrap();
+    session.exp_string("are").unwrap();
+    resize(&session, 30, 32);
+    session.send_line(" you?").unwrap();
+    let shown = turn(&mut session);
+    let words = |line: &&str| {
+        line.split(' ').all(|word| {
+            ["", "aaa", "bbb"].contains(&word) || word.chars().all(|it| "ab".contains(it))
+        })
+    };
+    let lines: Vec<&str> = shown
+        .lines()
+        .map(str::trim_end)
+        .filter(|line| line.len() > 20)
+        .filter(words)
+        .collect();
+    assert!(
+        !lines.is_empty() && lines.iter().all(|line| line.len() <= 32),
+        "{shown:?}"
+    );
+    say(&mut session, "/undo");
+    session.exp_string("took back: Who are you?").unwrap();
+    leave(session);
+}
+
+/// As a window manager does.
+fn resize(session: &PtySession, rows: u16, columns: u16) {
+    let terminal = session.process().get_file_handle().unwrap();
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the descriptor is open, and this request reads one `winsize`.
+    let status = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+    assert_eq!(status, 0);
 }
 
 /// The text before the line with speeds.

@@ -249,6 +249,80 @@ fn a_session_goes_on_and_reuses_its_cache() {
 }
 
 #[test]
+fn a_session_of_another_model_is_refused_or_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("talk.session");
+    let say = |text: &str, more: &[&str]| {
+        let mut command = fourfold();
+        command
+            .args(["-p", text, "--json", "--seed", "4", "-n", "200"])
+            .args(more)
+            .arg("--session")
+            .arg(&file);
+        command
+    };
+    stdout(&mut say("My name is Nina.", &[]));
+    let saved = fs::read(&file).unwrap();
+    // Another cache is another model to a session.
+    let other = ["--kv-type", "q8_0"];
+    let message = error(&mut say("What is my name?", &other));
+    assert!(message.contains("add --rebuild-session"), "{message}");
+    assert_eq!(fs::read(&file).unwrap(), saved);
+    let rebuilt = [&other[..], &["--rebuild-session"]].concat();
+    let value: Value =
+        serde_json::from_str(&stdout(&mut say("What is my name?", &rebuilt))).unwrap();
+    assert_eq!(value["usage"]["cached_tokens"], 0);
+    // The first message is still there: a prompt of this message alone is shorter.
+    let mut alone = fourfold();
+    alone.args(["-p", "What is my name?", "--json", "-n", "1"]);
+    let alone: Value = serde_json::from_str(&stdout(&mut alone)).unwrap();
+    let prompt = |value: &Value| value["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(prompt(&value) > prompt(&alone) + 10);
+    // From now on it is the other model's.
+    stdout(&mut say("And yours?", &other));
+}
+
+#[test]
+fn a_full_context_is_said_with_numbers() {
+    let answer = |context: u64| {
+        let mut command = fourfold();
+        let context = context.to_string();
+        command.args([
+            "-p",
+            "Who are you?",
+            "--seed",
+            "1",
+            "--json",
+            "-c",
+            &context,
+        ]);
+        command.assert().get_output().clone()
+    };
+    let whole: Value = serde_json::from_slice(&answer(4000).stdout).unwrap();
+    let count = |name: &str| whole["usage"][name].as_u64().unwrap();
+    let prompt = count("prompt_tokens");
+    assert!(count("completion_tokens") > 7);
+    let output = answer(prompt + 7);
+    assert!(output.status.success());
+    let cut: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(cut["usage"]["completion_tokens"], 7);
+    assert_eq!(cut["finish_reason"], "length");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        message,
+        "the context is full: the answer was cut off after 7 tokens\n"
+    );
+    let output = answer(prompt - 3);
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    let limit = prompt - 3;
+    let wanted = format!(
+        "the prompt has {prompt} tokens, but the context holds {limit}: shorten it by 3 tokens or raise --ctx\n"
+    );
+    assert!(message.ends_with(&wanted), "{message}");
+}
+
+#[test]
 fn wrong_input_is_one_sentence_and_status_one() {
     let folder = tempfile::tempdir().unwrap();
     let not_json = written(folder.path(), "not.json", "{\"type\": ");
@@ -270,6 +344,12 @@ fn wrong_input_is_one_sentence_and_status_one() {
         let message = error(fourfold().args(arguments).arg(file));
         assert!(message.contains(wanted), "{arguments:?}: {message}");
     }
+    let nowhere = folder.path().join("no-folder/talk.session");
+    let message = error(fourfold().args(["-p", "x", "--session"]).arg(nowhere));
+    assert!(message.contains("cannot write the session"), "{message}");
+    assert_eq!(message.matches("os error").count(), 1, "{message}");
+    let message = error(fourfold().arg(&missing).args(["-p", "x"]));
+    assert_eq!(message.matches("os error").count(), 1, "{message}");
     let message = error(fourfold().args(["-p", "x", "--temp", "-1"]));
     assert!(message.contains("temp is -1"), "{message}");
     let message = error(fourfold().args(["-p", "x", "--regex", "a(b"]));

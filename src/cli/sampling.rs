@@ -1,6 +1,6 @@
 //! The sampling options of `run` and `chat`, with llama.cpp's names.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use fourfold::sample::{Dry, Random, Repetition, Settings};
 use fourfold::tokenizer::Tokenizer;
 
@@ -158,12 +158,12 @@ pub fn set(settings: &mut Settings, name: &str, value: &str) -> anyhow::Result<(
     let number = || -> anyhow::Result<f32> {
         value
             .parse()
-            .with_context(|| format!("{name} takes a number, not {value:?}"))
+            .map_err(|_| anyhow!("{name} takes a number, not {value:?}"))
     };
     let whole = || -> anyhow::Result<i64> {
         value
             .parse()
-            .with_context(|| format!("{name} takes a whole number, not {value:?}"))
+            .map_err(|_| anyhow!("{name} takes a whole number, not {value:?}"))
     };
     let mut changed = settings.clone();
     match name {

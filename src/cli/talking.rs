@@ -6,9 +6,9 @@ use super::run::prompt::read_text;
 use super::sampling::SamplingArgs;
 use anyhow::{Context, bail};
 use fourfold::generate::Generator;
-use fourfold::harmony::{self, Message, Tool, chat};
+use fourfold::harmony::{self, Effort, Message, Tool, chat};
 use fourfold::sample::Constraint;
-use fourfold::session::Session;
+use fourfold::session::{FileError, Session};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +20,9 @@ pub struct TalkingArgs {
     /// Instructions; a file's name in their place reads the file
     #[arg(long, value_name = "TEXT|FILE")]
     pub system: Option<String>,
-    /// How much to think before answering
-    #[arg(long, value_name = "EFFORT", default_value = "medium")]
-    pub reasoning_effort: ReasoningEffort,
+    /// How much to think before answering [default: medium, or as the session has it]
+    #[arg(long, value_name = "EFFORT")]
+    pub reasoning_effort: Option<ReasoningEffort>,
     /// The date that the model is told, as 2025-06-28, or none [default: today]
     #[arg(long, value_parser = prompt::date)]
     pub date: Option<Date>,
@@ -65,7 +65,9 @@ impl TalkingArgs {
         session.options.stop = self.stop.clone();
         session.options.speculate = !self.no_speculation;
         let system = session.system();
-        system.effort = self.reasoning_effort.into();
+        system.effort = self
+            .reasoning_effort
+            .map_or(Effort::default(), Effort::from);
         system.date = match &self.date {
             Some(Date::None) => None,
             Some(Date::Given(date)) => Some(date.clone()),
@@ -79,6 +81,40 @@ impl TalkingArgs {
         }
         self.constrain(&mut session)?;
         Ok(session)
+    }
+
+    /// Continues the conversation in a file. What is asked for now replaces what was asked for then; the rest stays.
+    pub fn resume(
+        &self,
+        session: &mut Session,
+        file: &Path,
+        other_models_too: bool,
+    ) -> anyhow::Result<()> {
+        match session.load(file, false) {
+            Err(FileError::OtherModel { .. }) if other_models_too => session.load(file, true)?,
+            Err(error @ FileError::OtherModel { .. }) => {
+                bail!("{error}: add --rebuild-session to read it again with this model")
+            }
+            other => other?,
+        }
+        if let Some(text) = &self.system {
+            session.developer().instructions = Some(text_or_file(text)?);
+        }
+        if let Some(file) = &self.tools {
+            session.developer().functions = read_tools(file)?;
+        }
+        if let Some(effort) = self.reasoning_effort {
+            session.set_effort(effort.into());
+        }
+        match self.is_constrained() {
+            true => self.constrain(session),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether answers must match something.
+    pub fn is_constrained(&self) -> bool {
+        self.schema.is_some() || self.grammar.is_some() || self.regex.is_some()
     }
 
     /// Compiles what answers must match; the half second that this takes is spent only if asked for.

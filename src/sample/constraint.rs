@@ -122,9 +122,14 @@ impl Grammars {
             }
             Value::Bool(_) => {}
             other => {
+                let what = match other {
+                    Value::Array(_) => "an array".to_owned(),
+                    Value::String(_) => "a string".to_owned(),
+                    short => short.to_string(),
+                };
                 return Err(ConstraintError::Refused {
                     kind,
-                    reason: format!("a schema is an object, this is {other}"),
+                    reason: format!("a schema is an object, this is {what}"),
                 });
             }
         }

@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -22,14 +22,14 @@ const MOST_HEADER: u64 = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file system said no.
-    #[error("cannot {action} the session {path:?}: {source}")]
+    #[error("cannot {action} the session {path:?}: {error}")]
     Io {
         /// "read" or "write".
         action: &'static str,
         /// The file.
         path: PathBuf,
         /// What happened.
-        source: io::Error,
+        error: io::Error,
     },
     /// Something else, or cut off.
     #[error("{path:?} is not a session that can be continued: {reason}")]
@@ -79,23 +79,16 @@ pub fn save(
     tokens: &[u32],
     cache: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), Error> {
-    let failed = |source| Error::Io {
+    let failed = |error| Error::Io {
         action: "write",
         path: path.to_path_buf(),
-        source,
+        error,
     };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::Builder::new()
-        .prefix(".fourfold-session-")
-        .tempfile_in(folder)
-        .map_err(failed)?;
+    let partial = Partial::create(path).map_err(failed)?;
     let write = || -> io::Result<()> {
         let mut out = Hashing {
             hash: Sha256::new(),
-            out: BufWriter::with_capacity(1 << 20, temporary.as_file()),
+            out: BufWriter::with_capacity(1 << 20, &partial.file),
         };
         let header = json!({
             "model": fingerprint.label,
@@ -116,11 +109,61 @@ pub fn save(
         out.out.write_all(&checksum)?;
         out.out.into_inner()?.sync_all()
     };
-    write().map_err(failed)?;
-    temporary
-        .persist(path)
-        .map_err(|error| failed(error.error))?;
-    Ok(())
+    write().and_then(|()| partial.finish(path)).map_err(failed)
+}
+
+/// Whether a session can be saved there, to be asked before anything is said that would be lost.
+pub fn check_place(path: &Path) -> Result<(), Error> {
+    match Partial::create(path) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Io {
+            action: "write",
+            path: path.to_path_buf(),
+            error,
+        }),
+    }
+}
+
+/// A file that gets its name when it is whole, and is removed otherwise.
+struct Partial {
+    file: File,
+    path: PathBuf,
+}
+
+impl Partial {
+    /// `NAME.partial` beside the file that it will become, for nobody else to read.
+    fn create(target: &Path) -> io::Result<Self> {
+        let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+        let mut name = name.to_owned();
+        name.push(".partial");
+        let path = target.with_file_name(name);
+        // A program that was killed left it here, unless the lock says that one is at work.
+        if let Ok(left) = File::open(&path) {
+            if let Err(TryLockError::WouldBlock) = left.try_lock() {
+                return Err(io::Error::other("another program is saving there"));
+            }
+            fs::remove_file(&path)?;
+        }
+        let mut options = File::options();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&path)?;
+        // Where locks do not exist, nothing depends on them.
+        let _ = file.try_lock();
+        Ok(Self { file, path })
+    }
+
+    fn finish(&self, target: &Path) -> io::Result<()> {
+        fs::rename(&self.path, target)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Once it has its name there is nothing to remove.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// Passes bytes on and hashes them.
@@ -144,10 +187,10 @@ impl<W: Write> Write for Hashing<W> {
 impl Saved {
     /// Opens a file and checks that it is whole.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Io {
+        let failed = |error| Error::Io {
             action: "read",
             path: path.to_path_buf(),
-            source,
+            error,
         };
         let damaged = |reason: &str| Error::Damaged {
             path: path.to_path_buf(),
@@ -346,5 +389,19 @@ mod tests {
         assert!(failed.is_err());
         assert!(Saved::open(&path).is_ok());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_program_left_is_cleared_and_a_living_ones_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join("talk.session.partial");
+        fs::write(&left, "half").unwrap();
+        let path = saved(folder.path());
+        assert!(!left.exists());
+        let other = File::create(&left).unwrap();
+        other.try_lock().unwrap();
+        let busy = save(&path, &fingerprint("2"), &Value::Null, &[], |_| Ok(()));
+        assert!(busy.unwrap_err().to_string().contains("another program"));
+        assert!(left.exists() && Saved::open(&path).is_ok());
     }
 }

@@ -7,7 +7,7 @@
 mod file;
 mod fingerprint;
 
-pub use file::{Error as FileError, Fingerprint, Saved};
+pub use file::{Error as FileError, Fingerprint, Saved, check_place};
 pub use fingerprint::fingerprint;
 
 use crate::generate::{Error, Finish, Generation, Generator, Outcome, Prefill, Request};

@@ -2,11 +2,11 @@
 
 use super::commands::{Action, help};
 use super::input::Typed;
-use super::repl::Repl;
+use super::repl::{Repl, complain};
 use crate::cli::run::prompt::read_text;
 use crate::cli::terminal;
 use crate::cli::{sampling, talking};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use fourfold::harmony::{Effort, Message};
 use fourfold::session::FileError;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,8 @@ impl Repl {
             Action::Tools => self.show_tools(),
             Action::Schema(file) => self.set_schema(file),
             Action::Statistics => {
-                let session = self.held.get();
+                let (session, saved) = self.held.get();
+                complain(saved.map_err(Into::into));
                 let report = self.statistics.report(session);
                 self.say(report.trim_end())
             }
@@ -102,12 +103,21 @@ impl Repl {
         } else {
             loaded?;
         }
+        self.say_where()
+    }
+
+    /// How long the conversation is already, if it is.
+    pub(super) fn say_where(&mut self) -> Result<()> {
         let messages = &self.session().conversation().messages;
         let said = messages
             .iter()
             .filter(|message| matches!(message, Message::User { .. }))
             .count();
-        self.say(&format!("continuing after {said} messages"))
+        match said {
+            0 => Ok(()),
+            1 => self.say("continuing after 1 message"),
+            _ => self.say(&format!("continuing after {said} messages")),
+        }
     }
 
     fn set_system(&mut self, text: Option<String>) -> Result<()> {
@@ -165,7 +175,7 @@ impl Repl {
         let whole = || {
             value
                 .parse::<u64>()
-                .with_context(|| format!("{name} takes a whole number, not {value:?}"))
+                .map_err(|_| anyhow!("{name} takes a whole number, not {value:?}"))
         };
         match name {
             "seed" => session.set_seed(whole()?)?,

@@ -14,9 +14,8 @@ mod turn;
 use super::interrupt;
 use super::model_file::ModelArgs;
 use super::talking::{self, TalkingArgs};
-use anyhow::bail;
 use commands::Thinking;
-use fourfold::session::FileError;
+use fourfold::session;
 use repl::Repl;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,7 +39,7 @@ pub struct Args {
     /// What to show of the thinking [default: show on a terminal, hide in a pipe]
     #[arg(long, value_name = "HOW")]
     think: Option<Thinking>,
-    /// Continue the conversation in this file, and keep it there when leaving
+    /// Continue the conversation in this file, and keep it there after every turn
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
     /// If the session was saved with another model, read its text again
@@ -65,23 +64,19 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let mut toolbox = Toolbox::new(&args.commands, args.yes_tools)?;
+    if let Some(file) = &args.session {
+        session::check_place(file)?;
+    }
     toolbox.limit = Duration::from_secs(args.tool_timeout.max(1));
     let mut session = args.talking.session(talking::generator(&args.model)?)?;
     if let Some(file) = args.session.as_ref().filter(|file| file.exists()) {
-        match session.load(file, false) {
-            Err(FileError::OtherModel { .. }) if args.rebuild_session => {
-                session.load(file, true)?
-            }
-            Err(error @ FileError::OtherModel { .. }) => {
-                bail!("{error}: add --rebuild-session to read it again with this model")
-            }
-            other => other?,
-        }
-        args.talking.constrain(&mut session)?;
+        args.talking
+            .resume(&mut session, file, args.rebuild_session)?;
     }
     toolbox.declare(&mut session, args.strict_tools)?;
     interrupt::install_for_conversation()?;
-    let mut repl = Repl::new(session, toolbox, args.think.unwrap_or_default())?;
+    let think = args.think.unwrap_or_default();
+    let mut repl = Repl::new(session, args.session.clone(), toolbox, think)?;
     repl.run()?;
     if let Some(file) = &args.session {
         repl.session().save(file)?;

@@ -7,8 +7,10 @@ use super::statistics::Statistics;
 use super::toolbox::Toolbox;
 use crate::cli::terminal::{self, Style};
 use anyhow::Result;
+use fourfold::harmony::Conversation;
 use fourfold::session::Session;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 
 /// The state of a conversation in the terminal.
 pub struct Repl {
@@ -21,6 +23,9 @@ pub struct Repl {
     pub(super) statistics: Statistics,
     /// Files for the next message: name and text.
     pub(super) attached: Vec<(String, String)>,
+    /// Where the conversation is kept, and as what it was last sent there.
+    file: Option<PathBuf>,
+    kept: Conversation,
 }
 
 /// Whether the loop goes on.
@@ -31,9 +36,16 @@ pub(super) enum Next {
 }
 
 impl Repl {
-    /// A REPL over a session.
-    pub fn new(session: Session, toolbox: Toolbox, thinking: Thinking) -> Result<Self> {
+    /// A REPL over a session, which is kept in a file if there is one.
+    pub fn new(
+        session: Session,
+        file: Option<PathBuf>,
+        toolbox: Toolbox,
+        thinking: Thinking,
+    ) -> Result<Self> {
         Ok(Self {
+            file,
+            kept: session.conversation().clone(),
             held: Held::Here(Box::new(session)),
             input: Input::new(terminal::stdout_has_color())?,
             toolbox,
@@ -44,9 +56,23 @@ impl Repl {
         })
     }
 
-    /// The session, called back if it is being prepared.
+    /// The session, called back if it is being saved or prepared.
     pub fn session(&mut self) -> &mut Session {
-        self.held.get()
+        let (session, saved) = self.held.get();
+        complain(saved.map_err(Into::into));
+        session
+    }
+
+    /// Lets the session be saved, if something was said, and prepared while the person reads.
+    fn let_go(&mut self) {
+        let Held::Here(session) = &self.held else {
+            return;
+        };
+        let is_new = *session.conversation() != self.kept;
+        if is_new {
+            self.kept.clone_from(session.conversation());
+        }
+        self.held.send_away(self.file.clone().filter(|_| is_new));
     }
 
     /// Reads and does until the person leaves.
@@ -79,7 +105,8 @@ impl Repl {
             terminal::harmless(name),
             terminal::grouped(model.config().context as u64)
         );
-        self.say(&greeting)
+        self.say(&greeting)?;
+        self.say_where()
     }
 
     /// Does what a line says. Whatever goes wrong is said, and the prompt comes back.
@@ -96,15 +123,16 @@ impl Repl {
         } else {
             self.send(line)
         };
-        match done {
-            Err(error) if error.is::<io::Error>() => Err(error),
-            Err(error) => {
-                let label = terminal::paint_stderr(Style::Red, "error:");
-                eprintln!("{label} {error:#}");
-                Ok(Next::Read)
+        if let Err(error) = done {
+            // Nobody sees what is printed any more. Other errors of this type are of files that were asked for.
+            let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+            if kind == Some(io::ErrorKind::BrokenPipe) {
+                return Err(error);
             }
-            Ok(()) => Ok(Next::Read),
+            complain(Err(error));
         }
+        self.let_go();
+        Ok(Next::Read)
     }
 
     /// Sends a message with what is attached to it. One that cannot be read (too long, say) is
@@ -141,5 +169,13 @@ impl Repl {
         }
         let answer = self.input.ask(&format!("{question} [y/N] "))?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+}
+
+/// Says what went wrong, if anything.
+pub(super) fn complain(result: Result<()>) {
+    if let Err(error) = result {
+        let label = terminal::paint_stderr(Style::Red, "error:");
+        eprintln!("{label} {error:#}");
     }
 }

@@ -1,7 +1,7 @@
 //! One turn: the answer, and the calls of tools on the way to it.
 
 use super::display::Display;
-use super::repl::Repl;
+use super::repl::{Repl, complain};
 use super::statistics;
 use super::toolbox::Answer;
 use crate::cli::interrupt;
@@ -57,7 +57,8 @@ impl Repl {
     /// One generation; None when the prompt was not even read. Also the name of a tool that does
     /// not exist but was called.
     fn generate(&mut self, display: &mut Display) -> Result<Option<(Outcome, Option<String>)>> {
-        let session = self.held.get();
+        let (session, saved) = self.held.get();
+        complain(saved.map_err(Into::into));
         let mut undeclared = None;
         let outcome = follow(session, display, &mut undeclared)?;
         if let Some(outcome) = &outcome {
@@ -117,7 +118,6 @@ impl Repl {
                 used * 100 / limit
             ))?;
         }
-        self.held.prepare();
         Ok(())
     }
 }

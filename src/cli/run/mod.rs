@@ -9,9 +9,9 @@ use super::talking::{self, TalkingArgs};
 use anyhow::bail;
 use fourfold::generate::{Finish, Generation, Generator, Request};
 use fourfold::sample::Sampler;
-use fourfold::session::{self, FileError, Session};
+use fourfold::session;
 use output::Output;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// The status that says: the model asks for a tool.
@@ -63,6 +63,9 @@ pub struct Args {
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let text = prompt::gather(args.prompt.as_deref(), args.file.as_ref())?;
+    if let Some(file) = &args.session {
+        session::check_place(file)?;
+    }
     interrupt::install()?;
     let start = Instant::now();
     let generator = talking::generator(&args.model)?;
@@ -71,9 +74,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return raw(&args, generator, &text, output, start);
     }
     let mut session = args.talking.session(generator)?;
-    let is_kept = args.session.as_ref().filter(|file| file.exists());
-    if let Some(file) = is_kept {
-        continue_from(&mut session, file, &args)?;
+    if let Some(file) = args.session.as_ref().filter(|file| file.exists()) {
+        args.talking
+            .resume(&mut session, file, args.rebuild_session)?;
+        // An answer is free unless this run asks for a form.
+        if !args.talking.is_constrained() {
+            session.clear_schema();
+        }
     }
     session.say(text);
     let load = start.elapsed();
@@ -85,27 +92,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     };
     session.accept(&outcome);
     if let Some(file) = &args.session {
+        output.end_line()?;
         session.save(file)?;
     }
     let call = session::call(&outcome);
     output.finish(&outcome, call, load)?;
     after(&args, &outcome, call.is_some())
-}
-
-fn continue_from(session: &mut Session, file: &Path, args: &Args) -> anyhow::Result<()> {
-    match session.load(file, false) {
-        Err(FileError::OtherModel { .. }) if args.rebuild_session => session.load(file, true)?,
-        Err(error @ FileError::OtherModel { .. }) => {
-            bail!("{error}: add --rebuild-session to read it again with this model")
-        }
-        other => other?,
-    }
-    // What is asked for now counts, not what was asked for then.
-    if let Some(text) = &args.talking.system {
-        session.developer().instructions = Some(talking::text_or_file(text)?);
-    }
-    session.set_effort(args.talking.reasoning_effort.into());
-    args.talking.constrain(session)
 }
 
 /// Runs a generation to its end, or to Ctrl-C.
@@ -152,9 +144,7 @@ fn after(args: &Args, outcome: &fourfold::generate::Outcome, called: bool) -> an
     if called {
         std::process::exit(TOOL_STATUS);
     }
-    let talking = &args.talking;
-    let is_constrained =
-        talking.schema.is_some() || talking.grammar.is_some() || talking.regex.is_some();
+    let is_constrained = args.talking.is_constrained();
     let tokens = outcome.tokens.len();
     match outcome.finish {
         Finish::Length | Finish::ContextFull if is_constrained => bail!(
