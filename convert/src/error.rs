@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the message of each variant documents it")]
 pub enum Error {
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {error}", path.display())]
+    Io { path: PathBuf, error: io::Error },
 
-    #[error("{}: is not the JSON that was expected: {source}", path.display())]
+    #[error("{}: is not the JSON that was expected: {error}", path.display())]
     Json {
         path: PathBuf,
-        source: serde_json::Error,
+        error: serde_json::Error,
     },
 
     #[error("{}: {message}", path.display())]
@@ -56,16 +56,16 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
+        move |error| Self::Io {
             path: path.to_owned(),
-            source,
+            error,
         }
     }
 
     pub(crate) fn json(path: &Path) -> impl FnOnce(serde_json::Error) -> Self {
-        move |source| Self::Json {
+        move |error| Self::Json {
             path: path.to_owned(),
-            source,
+            error,
         }
     }
 

@@ -34,7 +34,6 @@ pub struct Entry {
 #[error("{path:?}: {fault}")]
 pub struct Error {
     path: PathBuf,
-    #[source]
     fault: Fault,
 }
 

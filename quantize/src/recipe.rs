@@ -23,7 +23,6 @@ pub enum Error {
     #[error("in {text:?}, the pattern is not a regular expression: {error}")]
     OverridePattern {
         text: String,
-        #[source]
         error: Box<regex::Error>,
     },
     #[error(

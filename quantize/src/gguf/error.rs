@@ -51,12 +51,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The fault is already in the message; only what lies below it is news.
-        std::error::Error::source(&*self.fault)
-    }
-}
+// Without a source: the message says everything, and a program that prints the chain must not say it twice.
+impl std::error::Error for Error {}
 
 /// The part of a file that was being read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +92,6 @@ pub enum Fault {
     #[error("cannot {doing}: {error}")]
     Io {
         doing: &'static str,
-        #[source]
         error: std::io::Error,
     },
     #[error("is not a regular file; give the path of a .gguf file")]

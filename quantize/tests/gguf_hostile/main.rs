@@ -3,6 +3,7 @@
 //! The files are built byte by byte, because a writer that can be trusted cannot write them.
 
 mod file;
+mod memory;
 mod split;
 mod tensors;
 mod values;
@@ -76,7 +77,7 @@ impl Bytes {
     }
 
     fn fault(self) -> Fault {
-        match Gguf::from_bytes(self.0) {
+        match memory::within_limit(self.0.len(), || Gguf::from_bytes(self.0)) {
             Ok(_) => panic!("the file was accepted"),
             Err(error) => fault_of(error),
         }

@@ -21,7 +21,8 @@ fn split(parts: &[(u16, u16, u32, &str)], names: &[&str], open: &str) -> Result<
             .data(32);
         std::fs::write(folder.path().join(name), bytes.0).unwrap();
     }
-    Gguf::open(&folder.path().join(open)).map_err(fault_of)
+    let path = folder.path().join(open);
+    memory::within_limit(0, || Gguf::open(&path)).map_err(fault_of)
 }
 
 const FIRST: &str = "m-00001-of-00002.gguf";
