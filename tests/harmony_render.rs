@@ -483,6 +483,29 @@ fn a_chat_request_becomes_a_conversation() {
 }
 
 #[test]
+fn a_chat_request_decides_about_calling() {
+    let request = |choice: &str| {
+        let json = format!(
+            r#"{{"messages":[{{"role":"user","content":"hi"}}],
+              "tools":[{{"type":"function","function":{{"name":"f"}}}},{{"type":"function","function":{{"name":"g.h"}}}}],
+              "parallel_tool_calls":false,"tool_choice":{choice}}}"#
+        );
+        let request = chat::Request::parse(&json).expect("a valid request");
+        to_text(&request.conversation, &request.opening)
+    };
+    for choice in [r#""auto""#, "null"] {
+        let text = request(choice);
+        assert!(text.contains("type g_h") && text.ends_with("<|start|>assistant"));
+    }
+    let without = request(r#""none""#);
+    assert!(!without.contains("namespace") && without.ends_with("<|start|>assistant"));
+    let named = r#"{"type":"function","function":{"name":"g.h"}}"#;
+    assert!(request(named).ends_with(
+        "<|start|>assistant<|channel|>commentary to=functions.g_h <|constrain|>json<|message|>"
+    ));
+}
+
+#[test]
 fn a_bad_chat_request_is_refused_in_one_sentence() {
     for (json, expected) in [
         (
@@ -533,6 +556,18 @@ fn a_bad_chat_request_is_refused_in_one_sentence() {
         (
             r#"{"messages":[],"reasoning_effort":"huge"}"#,
             r#"reasoning_effort is "huge": "low", "medium" or "high" is expected"#,
+        ),
+        (
+            r#"{"messages":[],"parallel_tool_calls":"no"}"#,
+            r#"parallel_tool_calls is "no": true or false is expected"#,
+        ),
+        (
+            r#"{"messages":[],"tool_choice":"required"}"#,
+            r#"tool_choice is "required": exactly one tool to require, or a tool_choice that names one of several is expected"#,
+        ),
+        (
+            r#"{"messages":[],"tools":[{"function":{"name":"f"}}],"tool_choice":{"type":"function","function":{"name":"g"}}}"#,
+            r#"tool_choice is an object of type "function": "auto", "none", "required" or {"type":"function","function":{"name":..}} with the name of one of the tools is expected"#,
         ),
         (
             r#"{"messages":[],"response_format":{"type":"json_schema"}}"#,

@@ -11,8 +11,11 @@ fuzz_target!(|bytes: &[u8]| {
     match chat::Request::parse(json) {
         Err(error) => assert!(!error.to_string().contains('\n')),
         Ok(request) => {
-            let text = to_text(&request.conversation(None, Effort::Low), &Opening::Free);
-            assert!(text.ends_with("<|start|>assistant"));
+            let text = to_text(&request.conversation(None, Effort::Low), &request.opening);
+            assert!(text.ends_with(match request.opening {
+                Opening::Call(_) => "<|message|>",
+                _ => "<|start|>assistant",
+            }));
             // References can repeat a schema, but only so often.
             assert!(
                 text.len() < 64 << 20,

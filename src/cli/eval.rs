@@ -208,6 +208,7 @@ fn ask(
         Date::None => None,
         Date::Given(date) => Some(date.clone()),
     };
+    session.options.opening = request.opening.clone();
     session.set_conversation(request.conversation(date, Effort::Medium));
     let begin = Instant::now();
     let mut answer = Answer::default();

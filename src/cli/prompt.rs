@@ -2,7 +2,7 @@
 
 use super::{model_file, terminal, tokenize};
 use anyhow::Context;
-use fourfold::harmony::{self, Effort, Encoder, Opening, chat};
+use fourfold::harmony::{self, Effort, Encoder, chat};
 use fourfold::tokenizer::Tokenizer;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -83,13 +83,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let tokenizer = Tokenizer::from_gguf(&model_file::open(args.model.as_deref())?)?;
         let encoder = Encoder::new(&tokenizer)?;
         if args.ids {
-            let ids = encoder.render(&conversation, &Opening::Free).ids;
+            let ids = encoder.render(&conversation, &request.opening).ids;
             writeln!(out, "{}", serde_json::to_string(&ids)?)?;
             out.flush()?;
             return Ok(());
         }
     }
-    write!(out, "{}", harmony::to_text(&conversation, &Opening::Free))?;
+    write!(out, "{}", harmony::to_text(&conversation, &request.opening))?;
     if std::io::stdout().is_terminal() {
         writeln!(out)?;
     }

@@ -1,8 +1,9 @@
 //! Reads a conversation from the JSON of OpenAI's chat API.
 
+use super::choice;
 use super::{
-    Assistant, Channel, Conversation, Developer, Effort, Kind, Message, ResponseFormat, System,
-    Tool,
+    Assistant, Channel, Conversation, Developer, Effort, Kind, Message, Opening, ResponseFormat,
+    System, Tool,
 };
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use thiserror::Error;
 #[allow(missing_docs, reason = "each message says what its fields are")]
 pub enum Error {
     #[error("the request is not JSON: {0}")]
-    NotJson(#[from] serde_json::Error),
+    NotJson(serde_json::Error),
     #[error("{at} is {found}: {expected} is expected")]
     Wrong {
         at: String,
@@ -39,12 +40,14 @@ pub struct Request {
     pub effort: Option<Effort>,
     /// JSON schema that the answer must fit, if the request asks for one.
     pub response_schema: Option<Value>,
+    /// How the turn begins: with a call, if the request demands one.
+    pub opening: Opening,
 }
 
 impl Request {
     /// Reads a request, or a bare array of messages.
     pub fn parse(json: &str) -> Result<Request, Error> {
-        Self::from_value(&serde_json::from_str(json)?)
+        Self::from_value(&serde_json::from_str(json).map_err(Error::NotJson)?)
     }
 
     /// As [`Request::parse`], from parsed JSON.
@@ -71,8 +74,10 @@ impl Request {
             },
             effort: effort(options)?,
             response_schema: None,
+            opening: Opening::Free,
         };
-        let functions = tools(options.get("tools"))?;
+        let mut functions = tools(options.get("tools"))?;
+        request.opening = choice::opening(options, &mut functions)?;
         let format = response_format(options.get("response_format"))?;
         request.response_schema = format.as_ref().map(|format| format.schema.clone());
         if !functions.is_empty() || format.is_some() {
@@ -416,7 +421,7 @@ fn optional<'a>(
     }
 }
 
-fn mismatch(at: &str, found: Option<&Value>, expected: &'static str) -> Error {
+pub(super) fn mismatch(at: &str, found: Option<&Value>, expected: &'static str) -> Error {
     let at = at.to_owned();
     let Some(found) = found else {
         return Error::Missing { at, expected };

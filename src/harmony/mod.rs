@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod chat;
+mod choice;
 mod date;
 mod header;
 mod markup;
