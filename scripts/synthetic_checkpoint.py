@@ -5,6 +5,7 @@
     scripts/synthetic_checkpoint.py tiny /tmp/tiny --layout bf16    # un-quantized experts
     scripts/synthetic_checkpoint.py tiny /tmp/tiny --layout original
     scripts/synthetic_checkpoint.py 120b /tmp/120b --holes          # headers only, for --dry-run
+    scripts/synthetic_checkpoint.py 20b /tmp/20b-2 --layers 2       # 3.3 GB: its first two layers
 
 It is what tests, benchmarks and people without a download use. Needs numpy only.
 
@@ -373,12 +374,17 @@ def main():
     parser.add_argument("--tokenizer", choices=["o200k", "bytes", "none"], default="o200k")
     parser.add_argument("--vocabulary", help="path of o200k_base.tiktoken")
     parser.add_argument("--shard-bytes", type=float, default=4.8e9, help="start a new file after this many bytes")
+    parser.add_argument("--layers", type=int, help="as many layers instead of the shape's own")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--holes", action="store_true", help="write headers and sizes, no weights")
     arguments = parser.parse_args()
 
     started = time.monotonic()
     out, layout, shape = arguments.out, arguments.layout, SHAPES[arguments.shape]
+    if arguments.layers is not None:
+        if arguments.layers < 1:
+            parser.error("--layers must be 1 or more")
+        shape = (*shape[:2], arguments.layers, *shape[3:])
     weights = out / "original" if layout == "original" else out
     if any(weights.glob("*.safetensors")):
         sys.exit(f"{weights}: holds a checkpoint already; name another folder or remove it")

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use fourfold::model::{Batch, KvType, Logits, Model, Options, RopeForm};
-use fourfold_quantize::gguf::Gguf;
+use fourfold_convert::{Checkpoint, Plan};
+use fourfold_quantize::gguf::{Gguf, WriteOptions};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -105,6 +106,31 @@ fn exact_arithmetic_equals_transformers() {
         println!("{case}: {difference:e}");
         assert!(difference < 1e-4, "{case}: {difference}");
     }
+}
+
+#[test]
+fn a_checkpoint_that_transformers_saved_keeps_its_logits() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("convert/tests/data/transformers");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("converted.gguf");
+    let checkpoint = Checkpoint::open(&data.join("model")).unwrap();
+    let options = fourfold_convert::Options {
+        tokenizer: false,
+        // The default rounds dense weights, which would be another model.
+        recipe: fourfold_quantize::recipe::Recipe::from_name("BF16"),
+        ..Default::default()
+    };
+    let plan = Plan::new(&checkpoint, &options).unwrap();
+    plan.write(&path, &WriteOptions::default(), &|_| {}, &|| false)
+        .unwrap();
+    let model = Model::open_with(&path, exact(RopeForm::Exact)).unwrap();
+    let tokens = std::fs::read(data.join("tokens.json")).unwrap();
+    let tokens: Vec<u32> = serde_json::from_slice(&tokens).unwrap();
+    let expected = std::fs::read(data.join("logits.f32")).unwrap();
+    let expected = expected.as_chunks::<4>().0.iter();
+    let expected: Vec<f32> = expected.map(|it| f32::from_le_bytes(*it)).collect();
+    let difference = difference(&all_logits(&model, &tokens), &expected);
+    assert!(difference < 1e-4, "{difference}");
 }
 
 /// Logits of every token, computed in batches of the given lengths, over and over.

@@ -440,7 +440,7 @@ fn inspect_shows_a_huge_file_in_little_memory() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_leaves_nothing_behind() {
+fn ctrl_c_leaves_nothing_behind_and_a_kill_nothing_for_long() {
     let folder = TempDir::new().unwrap();
     let source = path_in(&folder, "source.gguf");
     // Large enough to be at it for a while with one thread.
@@ -458,24 +458,39 @@ fn ctrl_c_leaves_nothing_behind() {
     writer.finish().unwrap();
 
     let out = path_in(&folder, "out.gguf");
-    let child = fourfold(&["quantize", &source, &out, "Q4_K_M", "-t", "1"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let partial = PathBuf::from(format!("{out}.partial"));
-    let start = std::time::Instant::now();
-    while !partial.exists() {
-        assert!(start.elapsed().as_secs() < 60, "it never began");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    let killed = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
-    assert!(killed.unwrap().success());
-    let output = child.wait_with_output().unwrap();
+    let stopped_by = |signal: &str| {
+        let child = fourfold(&["quantize", &source, &out, "Q4_K_M", "-t", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let partial = PathBuf::from(format!("{out}.partial"));
+        let start = std::time::Instant::now();
+        while !partial.exists() {
+            assert!(start.elapsed().as_secs() < 60, "it never began");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let killed = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        child.wait_with_output().unwrap()
+    };
+    let output = stopped_by("-INT");
     assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     assert_eq!(names_in(&folder), ["source.gguf"]);
+
+    // Nobody can clean up after this, but the next run can, and says so.
+    assert_eq!(stopped_by("-KILL").status.code(), None);
+    assert_eq!(names_in(&folder), ["out.gguf.partial", "source.gguf"]);
+    let output = run(&["quantize", &source, &out, "Q8_0"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("out.gguf.partial"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(names_in(&folder), ["out.gguf", "source.gguf"]);
 }
 
 /// The Python package `gguf` reads what we write. Without Python or the package there is nothing to compare with, and
