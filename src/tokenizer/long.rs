@@ -274,14 +274,15 @@ mod tests {
     #[test]
     fn what_is_decided_far_behind_reaches_the_first_block() {
         let mut tokens = Tokens::with_capacity(600, 2000);
-        for byte in 0..=255 {
-            tokens.push(true, |out| Ok(out.push(byte))).unwrap();
-        }
-        for low in 0..255u8 {
-            tokens
-                .push(true, |out| Ok(out.extend([low + 1, low])))
-                .unwrap();
-        }
+        let mut push = |bytes: &[u8]| {
+            let filled = tokens.push(true, |out| {
+                out.extend_from_slice(bytes);
+                Ok(())
+            });
+            filled.unwrap();
+        };
+        (0..=255).for_each(|byte| push(&[byte]));
+        (0..255).for_each(|low| push(&[low + 1, low]));
         let merges = Merges::from_ranks(&tokens).unwrap();
         for last in [0, 1] {
             let piece: Vec<u8> = (last..=255).rev().collect();

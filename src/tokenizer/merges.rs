@@ -125,7 +125,7 @@ impl Merges {
     #[inline]
     fn filter_bit(&self, hash: u64) -> (usize, u64) {
         let bit = (hash >> 32) as usize;
-        (bit / 64 & (self.filter.len() - 1), 1 << (bit % 64))
+        ((bit / 64) & (self.filter.len() - 1), 1 << (bit % 64))
     }
 
     /// A pair that is listed twice keeps its first rank.
