@@ -228,11 +228,15 @@ impl<'a> Groups<'a> {
 
     /// The token at the fraction `unit` of the cumulative distribution at this temperature, likeliest first.
     pub fn draw(mut self, temperature: f32, unit: f64) -> u32 {
-        let likeliest = self.listed(0)[0];
-        let weight =
-            |it: &Candidate| f64::from(exp_negative((it.logit - likeliest.logit) / temperature));
+        // What weights are relative to must be likely itself, or they are all zero at a low temperature.
+        let maximum = self.scale.maximum;
+        let reference = match self.kept[0].index as i32 == self.scale.group(maximum) {
+            true => maximum,
+            false => self.listed(0)[0].logit,
+        };
+        let weight = |it: &Candidate| f64::from(exp_negative((it.logit - reference) / temperature));
         if temperature != 1.0 {
-            let masses = masses(self.logits, self.scale, likeliest.logit, 1.0 / temperature);
+            let masses = masses(self.logits, self.scale, reference, 1.0 / temperature);
             for group in &mut self.kept {
                 group.mass = match &group.listed {
                     Some(tokens) => tokens.iter().map(weight).sum(),
@@ -256,7 +260,7 @@ impl<'a> Groups<'a> {
             running += weight(it);
             running > target
         });
-        chosen.or(tokens.last()).unwrap_or(&likeliest).token
+        chosen.or(tokens.last()).map_or(0, |it| it.token)
     }
 
     /// Everything that is kept, likeliest first.
@@ -391,16 +395,19 @@ struct Masses<'s> {
 impl Visit for Masses<'_> {
     #[inline(always)]
     fn visit(&mut self, logits: &[f32; CHUNK]) {
-        let mut weights = [0.0f64; CHUNK];
-        let mut groups = [0i32; CHUNK];
-        for (at, &logit) in logits.iter().enumerate() {
+        // Loops of their own, over values of one width, become code of the widest vectors.
+        let mut weights = [0.0f32; CHUNK];
+        for (weight, &logit) in weights.iter_mut().zip(logits) {
             // Tokens likelier than the reference are in no kept group: their weight only has to be a number.
             let below = (logit - self.reference).min(0.0);
-            weights[at] = f64::from(exp_negative(below * self.inverse_temperature));
-            groups[at] = self.scale.group(logit);
+            *weight = exp_negative(below * self.inverse_temperature);
+        }
+        let mut groups = [0i32; CHUNK];
+        for (group, &logit) in groups.iter_mut().zip(logits) {
+            *group = self.scale.group(logit);
         }
         for (weight, group) in weights.into_iter().zip(groups) {
-            self.masses[group as usize % TABLE] += weight;
+            self.masses[group as usize % TABLE] += f64::from(weight);
         }
     }
 }
