@@ -17,7 +17,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut logits = Logits::default();
     let routing = model.forward_with_routing(&batch, &mut [&mut sequence], &mut logits)?;
     for (layer, choices) in routing.layers.iter().enumerate() {
-        println!("layer {layer}: {choices:?}");
+        println!("layer {layer}");
+        for (token, experts) in tokens
+            .iter()
+            .zip(choices.chunks(model.config().experts_used))
+        {
+            let text = generator.tokenizer().decode(&[*token]);
+            println!("  {text:?} {experts:.2?}");
+        }
     }
     Ok(())
 }
