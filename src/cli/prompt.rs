@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 /// Show a conversation exactly as the model will see it
 ///
 /// The file holds what an OpenAI chat request holds, {"messages":[..],"tools":[..],"reasoning_effort":"low",
-/// "response_format":{..}}, or a bare array of messages. Markup in the messages is text, though it looks alike when printed:
+/// "response_format":{..},"tool_choice":..}, or a bare array of messages. Markup in the messages is text, though it looks alike
+/// when printed:
 /// --ids tells them apart.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
