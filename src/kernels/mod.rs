@@ -7,6 +7,7 @@
 #![allow(clippy::needless_range_loop)]
 
 mod activations;
+mod along;
 pub mod attention;
 pub mod ceilings;
 mod dispatch;
@@ -19,6 +20,7 @@ mod norm;
 pub mod page;
 mod panel;
 mod router;
+mod single;
 #[cfg(test)]
 mod tests;
 mod weight;

@@ -17,7 +17,9 @@
 //! float the finished sum is then `MAGIC + dot`, exactly, and one fma with `-MAGIC * scale` gives `dot * scale`, rounded once, without a conversion.
 
 use super::activations::Record;
-use super::isa::{Isa, Task, prefetch, prefetch_near};
+use super::along::Along;
+use super::isa::{Isa, Task, prefetch};
+use super::single::Single;
 use super::weight::{Class, Codes, STEP, Visitor, Weight};
 use fourfold_quantize::dtype::DType;
 
@@ -28,7 +30,7 @@ pub const ROWS: usize = 32;
 pub const BATCH: usize = 256;
 
 /// Steps of a chunk: 16 KiB of bytes, and scales; a multiple of the eight steps of a block of 256.
-const CHUNK: usize = 16;
+pub(super) const CHUNK: usize = 16;
 
 /// From this number of tokens on, the product and not the unpacking hides the reading of the next panel.
 const MANY: usize = 12;
@@ -152,12 +154,24 @@ unsafe fn chunks<I: Isa, W: Weight>(
 ) {
     debug_assert!(count <= BATCH);
     if count == 1 {
-        return isa.call(Single::<W> {
-            panel,
-            record: inputs.token(0),
-            results: results.0[0].as_mut_ptr(),
-            weight: std::marker::PhantomData,
-        });
+        let record = inputs.token(0);
+        let results = results.0[0].as_mut_ptr();
+        let weight = std::marker::PhantomData;
+        return if W::ALONG && panel.steps >= I::LANES / 4 {
+            isa.call(Along::<W> {
+                panel,
+                record,
+                results,
+                weight,
+            })
+        } else {
+            isa.call(Single::<W> {
+                panel,
+                record,
+                results,
+                weight,
+            })
+        };
     }
     let mut chunk = std::mem::MaybeUninit::<Chunk>::uninit();
     let chunk = chunk.as_mut_ptr();
@@ -200,7 +214,7 @@ struct Unpack<W> {
     weight: std::marker::PhantomData<W>,
 }
 
-const fn halves<C: Class>() -> usize {
+pub(super) const fn halves<C: Class>() -> usize {
     if C::SPLIT { 2 } else { 1 }
 }
 
@@ -435,116 +449,11 @@ impl<C: Class> Multiply<'_, C> {
     }
 }
 
-/// One token: what is unpacked is multiplied at once and never stored. Same arithmetic, same order as [`Multiply`].
-struct Single<W> {
-    panel: Panel,
-    record: *const Record,
-    /// 32 floats.
-    results: *mut f32,
-    weight: std::marker::PhantomData<W>,
-}
-
-#[repr(C, align(64))]
-struct Scales {
-    scales: [u32; 16 * CHUNK * 2],
-    minima: [u32; 16 * CHUNK * 2],
-}
-
-impl<W: Weight> Task for Single<W> {
-    type Out = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let Self { panel, record, .. } = self;
-        let halves = halves::<W::Class>();
-        let groups = ROWS / I::LANES;
-        let mut buffer = std::mem::MaybeUninit::<Scales>::uninit();
-        let buffer = buffer.as_mut_ptr();
-        // The next panel is fetched to the second-level cache as one run of lines; what the next chunk of this panel needs is moved from
-        // there to the first level row by row. One without the other costs a quarter of the speed.
-        let per_step = (ROWS * panel.stride).div_ceil(64 * panel.steps * groups);
-        let mut ahead = panel.next;
-        let near_lines = (CHUNK * panel.stride / panel.steps).div_ceil(64);
-        for group in 0..groups {
-            let rows = panel.rows.wrapping_add(group * I::LANES * panel.stride);
-            let mut total = isa.splat(0.0);
-            for first in (0..panel.steps).step_by(CHUNK) {
-                let steps = CHUNK.min(panel.steps - first);
-                let near = rows.wrapping_add((first + CHUNK) * panel.stride / panel.steps);
-                // SAFETY: the buffer has room for a chunk; the caller of `multiply` promises the rows and records.
-                unsafe {
-                    let scales = (&raw mut (*buffer).scales).cast::<u32>();
-                    let minima = (&raw mut (*buffer).minima).cast::<u32>();
-                    for step in 0..steps {
-                        for lane in 0..I::LANES {
-                            let at = step * halves * I::LANES + lane;
-                            let codes = Codes {
-                                scales: scales.add(at),
-                                minima: minima.add(at),
-                                stride: I::LANES,
-                            };
-                            W::codes(rows.add(lane * panel.stride), first + step, 1, codes);
-                        }
-                    }
-                    for step in 0..steps {
-                        for _ in 0..per_step {
-                            prefetch(ahead);
-                            ahead = ahead.wrapping_add(64);
-                        }
-                        let row = near.wrapping_add(step % I::LANES * panel.stride);
-                        for line in 0..near_lines {
-                            prefetch_near(row.wrapping_add(line * 64));
-                        }
-                        let record = record.add(first + step);
-                        let weights = W::unpack(isa, rows, panel.stride, first + step);
-                        let mut sums = [isa.splat_int(0); 2];
-                        for half in 0..2 {
-                            if half == 0 || C::<W>::SPLIT {
-                                sums[half] = isa.splat_int(start::<I, C<W>>(record, half));
-                            }
-                            for j in 0..4 {
-                                let at = half * 16 + j * 4;
-                                let input = (&raw const (*record).values).cast::<u8>().add(at);
-                                let input = isa.splat_int(input.cast::<i32>().read_unaligned());
-                                let weights = weights[half * 4 + j];
-                                sums[half] = isa.dot(sums[half], weights, input, C::<W>::LARGEST);
-                            }
-                        }
-                        if !C::<W>::SPLIT {
-                            sums[0] = isa.add_ints(sums[0], sums[1]);
-                        }
-                        for half in 0..halves {
-                            let at = (step * halves + half) * I::LANES;
-                            let scale = W::scale(isa, isa.load_ints(scales.add(at).cast()));
-                            let away = isa.mul(scale, isa.splat(-MAGIC));
-                            let value = isa.fma(isa.as_floats(sums[half]), scale, away);
-                            total = isa.fma(value, isa.splat((*record).scale), total);
-                            if C::<W>::MINIMA {
-                                let minimum = W::minimum(isa, isa.load_ints(minima.add(at).cast()));
-                                let weighted = if C::<W>::SPLIT {
-                                    (*record).weighted_halves[half]
-                                } else {
-                                    (*record).weighted
-                                };
-                                total = isa.fma(minimum, isa.splat(weighted), total);
-                            }
-                        }
-                    }
-                }
-            }
-            // SAFETY: the results have room for 32 rows.
-            unsafe { isa.store(self.results.add(group * I::LANES), total) };
-        }
-    }
-}
-
-/// The class of a type.
-type C<W> = <W as Weight>::Class;
-
 /// What the integer sum of a step, or a half step, starts from.
 /// # Safety
 /// The record is readable.
 #[inline(always)]
-unsafe fn start<I: Isa, C: Class>(record: *const Record, half: usize) -> i32 {
+pub(super) unsafe fn start<I: Isa, C: Class>(record: *const Record, half: usize) -> i32 {
     // SAFETY: promised by the caller.
     unsafe {
         match C::OFFSET {

@@ -289,6 +289,27 @@ impl<P: Products> Isa for Ymm<P> {
         }
     }
     #[inline(always)]
+    unsafe fn pieces(self, from: *const u8, stride: usize) -> __m256i {
+        // SAFETY: self proves the instructions, the caller the memory.
+        unsafe {
+            let low = _mm256_castsi128_si256(_mm_loadu_si128(from.cast()));
+            _mm256_inserti128_si256::<1>(low, _mm_loadu_si128(from.add(stride).cast()))
+        }
+    }
+    #[inline(always)]
+    fn sums_of_four(self, [a, b, c, d]: [__m256i; 4]) -> __m256i {
+        // SAFETY: self proves the instructions.
+        unsafe { _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)) }
+    }
+    #[inline(always)]
+    fn turn_quarters(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+        // SAFETY: self proves the instructions.
+        unsafe {
+            let low = _mm256_permute2x128_si256::<0x20>(a, b);
+            [low, _mm256_permute2x128_si256::<0x31>(a, b), c, d]
+        }
+    }
+    #[inline(always)]
     fn table(self, entries: &[i8; 16]) -> __m256i {
         // SAFETY: self proves the instruction; a reference to 16 bytes is readable.
         unsafe { _mm256_broadcastsi128_si256(_mm_loadu_si128(entries.as_ptr().cast())) }

@@ -22,18 +22,18 @@ impl Avx512 {
     }
 }
 
-/// 16 bytes of rows `first`, `first + 4`, `first + 8` and `first + 12`.
+/// Four pieces of 16 bytes.
 /// # Safety
-/// As for [`Isa::columns`], on a CPU with AVX-512.
+/// As for [`Isa::pieces`], on a CPU with AVX-512.
 #[inline(always)]
-unsafe fn four_rows(rows: *const u8, stride: usize, first: usize) -> __m512i {
+unsafe fn four_pieces(from: *const u8, stride: usize) -> __m512i {
     // SAFETY: promised by the caller.
     unsafe {
-        let row = |row: usize| _mm_loadu_si128(rows.add(row * stride).cast());
-        let out = _mm512_castsi128_si512(row(first));
-        let out = _mm512_inserti32x4::<1>(out, row(first + 4));
-        let out = _mm512_inserti32x4::<2>(out, row(first + 8));
-        _mm512_inserti32x4::<3>(out, row(first + 12))
+        let piece = |index: usize| _mm_loadu_si128(from.add(index * stride).cast());
+        let out = _mm512_castsi128_si512(piece(0));
+        let out = _mm512_inserti32x4::<1>(out, piece(1));
+        let out = _mm512_inserti32x4::<2>(out, piece(2));
+        _mm512_inserti32x4::<3>(out, piece(3))
     }
 }
 
@@ -230,10 +230,10 @@ impl Isa for Avx512 {
     unsafe fn columns(self, rows: *const u8, stride: usize) -> [__m512i; 4] {
         // SAFETY: self proves the instructions, the caller the memory.
         unsafe {
-            let a = four_rows(rows, stride, 0);
-            let b = four_rows(rows, stride, 1);
-            let c = four_rows(rows, stride, 2);
-            let d = four_rows(rows, stride, 3);
+            let a = four_pieces(rows, 4 * stride);
+            let b = four_pieces(rows.add(stride), 4 * stride);
+            let c = four_pieces(rows.add(2 * stride), 4 * stride);
+            let d = four_pieces(rows.add(3 * stride), 4 * stride);
             let ab_low = _mm512_unpacklo_epi32(a, b);
             let ab_high = _mm512_unpackhi_epi32(a, b);
             let cd_low = _mm512_unpacklo_epi32(c, d);
@@ -243,6 +243,36 @@ impl Isa for Avx512 {
                 _mm512_unpackhi_epi64(ab_low, cd_low),
                 _mm512_unpacklo_epi64(ab_high, cd_high),
                 _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn pieces(self, from: *const u8, stride: usize) -> __m512i {
+        // SAFETY: promised by the caller.
+        unsafe { four_pieces(from, stride) }
+    }
+    #[inline(always)]
+    fn sums_of_four(self, [a, b, c, d]: [__m512i; 4]) -> __m512i {
+        // SAFETY: self proves the instructions.
+        unsafe {
+            let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+        }
+    }
+    #[inline(always)]
+    fn turn_quarters(self, [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        // SAFETY: self proves the instructions.
+        unsafe {
+            let ab_low = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
+            let ab_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b);
+            let cd_low = _mm512_shuffle_i32x4::<0b01_00_01_00>(c, d);
+            let cd_high = _mm512_shuffle_i32x4::<0b11_10_11_10>(c, d);
+            [
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_low, cd_low),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_low, cd_low),
+                _mm512_shuffle_i32x4::<0b10_00_10_00>(ab_high, cd_high),
+                _mm512_shuffle_i32x4::<0b11_01_11_01>(ab_high, cd_high),
             ]
         }
     }

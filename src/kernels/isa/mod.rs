@@ -129,6 +129,15 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// Sixteen bytes are readable at `rows + r * stride` for every lane `r`.
     unsafe fn columns(self, rows: *const u8, stride: usize) -> [Self::Ints; 4];
+    /// A quarter of `LANES` pieces of sixteen bytes, one after the other.
+    /// # Safety
+    /// Sixteen bytes are readable at `from + i * stride` for every piece `i`.
+    unsafe fn pieces(self, from: *const u8, stride: usize) -> Self::Ints;
+    /// Sums of neighbours: lane `4 * i + r` is the sum of lanes `4 * i..4 * i + 4` of vector `r`.
+    fn sums_of_four(self, vectors: [Self::Ints; 4]) -> Self::Ints;
+    /// A square of quarters turned: quarter `i` of vector `j` becomes quarter `j` of vector `i`, a quarter being four lanes and the square
+    /// as wide as a vector; vectors beyond that are ignored.
+    fn turn_quarters(self, vectors: [Self::Ints; 4]) -> [Self::Ints; 4];
     /// Sixteen bytes as a table for the lookups.
     fn table(self, entries: &[i8; 16]) -> Self::Ints;
     /// The table's entry for the low four bits of each byte.

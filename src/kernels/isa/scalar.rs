@@ -215,6 +215,32 @@ impl Isa for Scalar {
         out
     }
     #[inline(always)]
+    unsafe fn pieces(self, from: *const u8, stride: usize) -> Self::Ints {
+        let mut out = [0; LANES];
+        for (index, piece) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            // SAFETY: the caller promises sixteen readable bytes in each piece.
+            let words = unsafe { from.add(index * stride).cast::<[i32; 4]>().read_unaligned() };
+            *piece = words.map(i32::from_le);
+        }
+        out
+    }
+    #[inline(always)]
+    fn sums_of_four(self, vectors: [Self::Ints; 4]) -> Self::Ints {
+        let mut out = [0; LANES];
+        for (lane, out) in out.iter_mut().enumerate() {
+            let four = &vectors[lane % 4][lane / 4 * 4..][..4];
+            *out = four.iter().fold(0, |sum: i32, one| sum.wrapping_add(*one));
+        }
+        out
+    }
+    #[inline(always)]
+    fn turn_quarters(self, vectors: [Self::Ints; 4]) -> [Self::Ints; 4] {
+        let mut out = vectors;
+        out[0][4..].copy_from_slice(&vectors[1][..4]);
+        out[1][..4].copy_from_slice(&vectors[0][4..]);
+        out
+    }
+    #[inline(always)]
     fn table(self, entries: &[i8; 16]) -> Self::Ints {
         let mut out = [0; LANES];
         for (lane, bytes) in out

@@ -1,6 +1,8 @@
 //! IQ4_NL and IQ4_XS: nibbles that index a table of 16 bytes, with a scale for 32 of them, or for 256 with six bits for each 32.
 
-use super::{Codes, SCALE_UNIT, Weight, Wide, f16_scale, nibbles, read_f16, read_u16, wide};
+use super::{
+    Codes, SCALE_UNIT, Weight, Wide, f16_scale, nibbles, nibbles_along, read_f16, read_u16, wide,
+};
 use crate::kernels::isa::Isa;
 
 const TABLE: [i8; 16] = [
@@ -38,6 +40,15 @@ impl Weight for Nl {
     unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
         // SAFETY: the caller's rows hold the step's block.
         unsafe { looked_up(isa, rows.add(step * 18 + 2), stride) }
+    }
+
+    const ALONG: bool = true;
+
+    #[inline(always)]
+    unsafe fn along<I: Isa>(isa: I, row: *const u8, step: usize) -> [I::Ints; 2] {
+        let table = wide(isa, isa.table(&TABLE));
+        // SAFETY: the caller's row holds the steps' blocks.
+        unsafe { nibbles_along(isa, row.add(step * 18 + 2), 18, table) }
     }
 }
 

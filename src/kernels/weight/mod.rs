@@ -125,6 +125,17 @@ pub trait Weight: 'static {
     /// # Safety
     /// Every row at `rows + r * stride` holds that step.
     unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8];
+
+    /// Whether [`Weight::along`] is there: for types of 32 columns with one scale and no minimum.
+    const ALONG: bool = false;
+
+    /// The first sixteen unsigned bytes, and the last sixteen, of each of `LANES / 4` steps of one row.
+    /// # Safety
+    /// The row holds those steps.
+    #[inline(always)]
+    unsafe fn along<I: Isa>(_isa: I, _row: *const u8, _step: usize) -> [I::Ints; 2] {
+        unreachable!("ALONG is false")
+    }
 }
 
 /// Something to do with the type that a tensor turns out to have.
@@ -194,6 +205,21 @@ unsafe fn nibbles<I: Isa>(isa: I, rows: *const u8, stride: usize, table: I::Ints
         out[j + 4] = isa.look_up_high(table, raw[j]);
     }
     out
+}
+
+/// As [`nibbles`], for consecutive blocks of one row.
+/// # Safety
+/// As for [`Isa::pieces`].
+#[inline(always)]
+unsafe fn nibbles_along<I: Isa>(
+    isa: I,
+    row: *const u8,
+    stride: usize,
+    table: I::Ints,
+) -> [I::Ints; 2] {
+    // SAFETY: promised by the caller.
+    let raw = unsafe { isa.pieces(row, stride) };
+    [isa.look_up_low(table, raw), isa.look_up_high(table, raw)]
 }
 
 /// The table that turns nibble `n` into `n + offset`.

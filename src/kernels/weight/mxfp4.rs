@@ -1,6 +1,6 @@
 //! MXFP4: 32 weights of four bits and a power of two, 17 bytes; the type of gpt-oss's experts.
 
-use super::{Class, Codes, STEP, Small, Weight, nibbles};
+use super::{Class, Codes, STEP, Small, Weight, nibbles, nibbles_along};
 use crate::kernels::isa::Isa;
 
 const BLOCK: usize = 17;
@@ -42,5 +42,13 @@ impl Weight for Mxfp4 {
         const { assert!(STEP == 32) };
         // SAFETY: the caller's rows hold the step's block.
         unsafe { nibbles(isa, rows.add(step * BLOCK + 1), stride, isa.table(&TABLE)) }
+    }
+
+    const ALONG: bool = true;
+
+    #[inline(always)]
+    unsafe fn along<I: Isa>(isa: I, row: *const u8, step: usize) -> [I::Ints; 2] {
+        // SAFETY: the caller's row holds the steps' blocks.
+        unsafe { nibbles_along(isa, row.add(step * BLOCK + 1), BLOCK, isa.table(&TABLE)) }
     }
 }

@@ -1,6 +1,8 @@
 //! Q4_0 and Q4_1: 32 nibbles with a scale, or a scale and a minimum; 18 and 20 bytes.
 
-use super::{Affine, Class, Codes, Small, Weight, f16_scale, nibbles, ramp, read_u16};
+use super::{
+    Affine, Class, Codes, Small, Weight, f16_scale, nibbles, nibbles_along, ramp, read_u16,
+};
 use crate::kernels::isa::Isa;
 
 /// Blocks of `{ scale: f16, (minimum: f16,) nibbles: [u8; 16] }`; a weight is `scale * (nibble - 8)`, or `scale * nibble + minimum`.
@@ -50,12 +52,22 @@ where
 
     #[inline(always)]
     unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
-        let table = isa.table(&const { ramp(if MINIMUM { 0 } else { Small::OFFSET as i8 - 8 }) });
+        let table = isa.table(&Self::TABLE);
         // SAFETY: the caller's rows hold the step's block, whose last 16 bytes are the nibbles.
         unsafe { nibbles(isa, rows.add((step + 1) * Self::BLOCK - 16), stride, table) }
+    }
+
+    const ALONG: bool = !MINIMUM;
+
+    #[inline(always)]
+    unsafe fn along<I: Isa>(isa: I, row: *const u8, step: usize) -> [I::Ints; 2] {
+        let (from, table) = ((step + 1) * Self::BLOCK - 16, isa.table(&Self::TABLE));
+        // SAFETY: the caller's row holds the steps' blocks.
+        unsafe { nibbles_along(isa, row.add(from), Self::BLOCK, table) }
     }
 }
 
 impl<const MINIMUM: bool> Q4<MINIMUM> {
     const BLOCK: usize = if MINIMUM { 20 } else { 18 };
+    const TABLE: [i8; 16] = ramp(if MINIMUM { 0 } else { Small::OFFSET as i8 - 8 });
 }

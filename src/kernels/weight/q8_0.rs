@@ -33,4 +33,14 @@ impl Weight for Q8 {
         }
         out
     }
+
+    const ALONG: bool = true;
+
+    #[inline(always)]
+    unsafe fn along<I: Isa>(isa: I, row: *const u8, step: usize) -> [I::Ints; 2] {
+        let at = row.wrapping_add(step * BLOCK + 2);
+        // SAFETY: the caller's row holds the steps' blocks.
+        let halves = unsafe { [isa.pieces(at, BLOCK), isa.pieces(at.add(16), BLOCK)] };
+        halves.map(|half| wide(isa, half))
+    }
 }
