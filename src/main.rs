@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         eprintln!("{error}");
         return ExitCode::from(cli::interrupt::EXIT_CODE);
     }
-    if reader_has_gone(&error) {
+    if reader_has_gone(&error) || error.is::<cli::placement::Shown>() {
         return ExitCode::SUCCESS;
     }
     let label = cli::terminal::paint_stderr(cli::terminal::Style::Red, "error:");

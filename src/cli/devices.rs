@@ -1,20 +1,27 @@
 //! `fourfold devices`: what this machine has to compute with.
 
+use super::model_file::ModelArgs;
 use super::terminal;
 use fourfold::kernels::Kernels;
-use fourfold::model::memory;
+use fourfold::model::{memory, offload};
 use fourfold::threads::Pool;
 use std::io::Write;
 
-/// Show the processor's features, the kernels that will be used, and the memory
+/// Show the processor's features, the kernels that will be used, the memory and the GPUs
+///
+/// With a model: also what of it would go on a GPU.
 #[derive(clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   fourfold devices
+  fourfold devices model.gguf --ctx 32768 --gpu-memory 12GiB
   FOURFOLD_ISA=avx2 fourfold devices")]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+}
 
 /// Runs the subcommand.
-pub fn run(_args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args) -> anyhow::Result<()> {
     let kernels = Kernels::detect()?;
     let mut names: Vec<_> = Kernels::available().iter().map(Kernels::isa).collect();
     names.dedup();
@@ -41,7 +48,25 @@ pub fn run(_args: Args) -> anyhow::Result<()> {
         let (free, total) = (terminal::bytes(free), terminal::bytes(total));
         writeln!(out, "memory        {free} free of {total}")?;
     }
+    for card in offload::cards() {
+        let (free, total) = (terminal::bytes(card.free), terminal::bytes(card.total));
+        let description = terminal::plain(&card.description);
+        let line = format!("{description}, {free} free of {total}");
+        writeln!(out, "{:<13} {line}", card.name)?;
+    }
+    if !offload::AVAILABLE {
+        let how = "cargo build --release --features vulkan";
+        writeln!(
+            out,
+            "GPU           none: this build has only the processor ({how} adds GPUs)"
+        )?;
+    }
     out.flush()?;
+    if args.model.model.is_some() && offload::AVAILABLE {
+        let mut model = args.model;
+        model.gpu.dry_run = true;
+        model.open()?;
+    }
     Ok(())
 }
 

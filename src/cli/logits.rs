@@ -47,7 +47,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Some(path) => Some(Output::create(path, args.force)?),
         None => None,
     };
-    let model = args.model.open()?;
+    let mut model = args.model;
+    if args.routing.is_some() {
+        model.gpu.prefer_processor();
+    }
+    let model = model.open()?;
     let vocabulary = model.config().vocabulary;
     let rows = if args.all { args.tokens.len() } else { 1 };
     npy::write_header(&mut out, rows, vocabulary)?;
@@ -65,8 +69,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if every {
             batch.want_all_logits();
         }
-        let part = model.forward_with_routing(&batch, &mut [&mut sequence], &mut logits)?;
-        append(&mut routing, part);
+        if args.routing.is_some() {
+            let part = model.forward_with_routing(&batch, &mut [&mut sequence], &mut logits)?;
+            append(&mut routing, part);
+        } else {
+            model.forward(&batch, &mut [&mut sequence], &mut logits)?;
+        }
         if args.all {
             for row in 0..logits.rows() {
                 npy::write_row(&mut out, logits.row(row))?;

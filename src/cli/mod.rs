@@ -18,6 +18,7 @@ pub mod model_file;
 mod npy;
 mod output;
 mod perplexity;
+pub mod placement;
 pub mod progress;
 mod prompt;
 mod quantize;

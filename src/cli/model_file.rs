@@ -1,5 +1,6 @@
 //! Which file a MODEL argument means.
 
+use super::placement::GpuArgs;
 use anyhow::bail;
 use fourfold::model::{KvType, Model, Options, RopeForm};
 use fourfold_quantize::gguf::Gguf;
@@ -37,6 +38,8 @@ pub struct ModelArgs {
     /// Reference arithmetic: slow, and exact to the last bit of f32
     #[arg(long)]
     exact: bool,
+    #[command(flatten)]
+    pub gpu: GpuArgs,
 }
 
 #[derive(clap::ValueEnum, Clone, Copy, Debug)]
@@ -54,7 +57,7 @@ enum Rope {
 }
 
 impl ModelArgs {
-    /// Opens the model.
+    /// Opens the model, with layers on a GPU if there is one.
     pub fn open(&self) -> anyhow::Result<Model> {
         let options = Options {
             threads: super::threads(),
@@ -71,7 +74,7 @@ impl ModelArgs {
         };
         let file = open(self.model.as_deref())?;
         let path = self.model.clone().unwrap_or_else(|| "demo".into());
-        let model = Model::from_file(file, &path, options)?;
+        let mut model = Model::from_file(file, &path, options)?;
         let most = model.config().context;
         if self.ctx > most {
             bail!(
@@ -79,6 +82,7 @@ impl ModelArgs {
                 self.ctx
             );
         }
+        self.gpu.place(&mut model)?;
         Ok(model)
     }
 }

@@ -6,7 +6,7 @@
 //! snapshot, a few MB, to which the cache can return.
 
 use super::Error;
-use crate::model::{Batch, CHUNK, Logits, Model, Sequence, Snapshot, persist};
+use crate::model::{self, Batch, CHUNK, Logits, Model, Sequence, Snapshot, persist};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -203,6 +203,11 @@ impl Context {
         let done = self
             .model
             .forward(&batch, &mut [&mut self.sequence], logits);
+        if matches!(done, Err(model::Error::Device(_))) {
+            // What the GPU held is lost, so nothing is cached: the conversation can still be saved, and read again.
+            self.clear();
+            return Ok(done?);
+        }
         // After an error the cache may hold some of them: it says itself how many.
         let held = self.sequence.len() - start;
         self.tokens.extend_from_slice(&tokens[..held]);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::kernels::page::{PAGE, Page, PageLayout};
 
-use super::{Config, Error, memory};
+use super::{Config, Error, memory, offload};
 
 /// Positions that a windowed layer keeps beyond its window, so that a few tokens can be taken back.
 const SLACK: usize = 2 * PAGE;
@@ -25,35 +25,40 @@ pub struct Sequence {
     /// Positions that the model itself was made for.
     model_context: usize,
     pub(super) layout: PageLayout,
+    /// Of the layers on the processor, which are the first ones.
     pub(super) layers: Vec<LayerCache>,
+    /// Of the others.
+    pub(super) device: offload::Cache,
 }
 
 /// A point that a sequence, or another one with the same beginning, can return to at any time.
 #[derive(Clone)]
 pub struct Snapshot(pub(super) Sequence);
 
-/// The pages of one layer; `pages[0]` holds positions from `64 * first`.
-#[derive(Clone)]
-pub(super) struct LayerCache {
-    window: Option<usize>,
+/// The pages of one layer, or of several that are treated alike; `pages[0]` holds positions from `64 * first`.
+pub(super) struct LayerCache<P = Page> {
+    pub(super) window: Option<usize>,
     pub(super) first: usize,
-    pub(super) pages: VecDeque<Arc<Page>>,
+    pub(super) pages: VecDeque<Arc<P>>,
 }
 
 impl Sequence {
     /// An empty sequence of at most `limit` positions. Memory is taken only as it fills.
-    pub(super) fn new(config: &Config, layout: PageLayout, limit: usize) -> Self {
-        let layers = config.windows.iter().map(|&window| LayerCache {
-            window,
-            first: 0,
-            pages: VecDeque::new(),
-        });
+    pub(super) fn new(
+        config: &Config,
+        layout: PageLayout,
+        limit: usize,
+        device: offload::Cache,
+    ) -> Self {
+        let on_host = config.layers - device.layers();
+        let windows = config.windows[..on_host].iter();
         Self {
             length: 0,
             limit: limit.min(config.context),
             model_context: config.context,
             layout,
-            layers: layers.collect(),
+            layers: windows.map(|&window| LayerCache::new(window)).collect(),
+            device,
         }
     }
 
@@ -75,7 +80,8 @@ impl Sequence {
     /// The first position that [`Sequence::truncate`] can return to.
     pub fn earliest(&self) -> usize {
         let earliest = self.layers.iter().map(LayerCache::earliest).max();
-        earliest.unwrap_or(0).min(self.length)
+        let earliest = earliest.unwrap_or(0).max(self.device.earliest());
+        earliest.min(self.length)
     }
 
     /// Forgets everything from `position` on. Windowed layers must still hold what `position` would see.
@@ -90,6 +96,7 @@ impl Sequence {
         for layer in &mut self.layers {
             layer.truncate(position);
         }
+        self.device.truncate(position);
         self.length = position;
         Ok(())
     }
@@ -100,6 +107,7 @@ impl Sequence {
         for layer in &mut sequence.layers {
             layer.drop_unseen(self.length, 0);
         }
+        sequence.device.drop_unseen(self.length, 0);
         Snapshot(sequence)
     }
 
@@ -113,13 +121,14 @@ impl Sequence {
     /// Bytes of memory that the pages take; shared pages count in full.
     pub fn bytes(&self) -> u64 {
         let pages: usize = self.layers.iter().map(|layer| layer.pages.len()).sum();
-        (pages * self.layout.bytes()) as u64
+        (pages * self.layout.bytes()) as u64 + self.device.bytes()
     }
 
     /// Bytes of a cache filled with `tokens` positions.
     pub fn bytes_for(&self, tokens: usize) -> u64 {
-        let pages = self.layers.iter().map(|layer| {
-            let kept = layer.window.map_or(tokens, |window| window + SLACK);
+        let windows = self.layers.iter().map(|layer| layer.window);
+        let pages = windows.chain(self.device.windows()).map(|window| {
+            let kept = window.map_or(tokens, |window| window + SLACK);
             kept.min(tokens).div_ceil(PAGE)
         });
         (pages.sum::<usize>() * self.layout.bytes()) as u64
@@ -152,10 +161,15 @@ impl Sequence {
             return Err(too_much());
         }
         for layer in &mut self.layers {
+            let copy = |page: &Arc<Page>| {
+                // SAFETY: pages are written only during a forward pass, by the sequence that owns them alone.
+                unsafe { page.try_clone(&self.layout) }
+            };
             layer
-                .extend(self.length, end, &self.layout)
+                .extend(self.length, end, || Page::new(&self.layout), copy)
                 .ok_or_else(too_much)?;
         }
+        self.device.extend(self.length, end);
         Ok(())
     }
 
@@ -165,6 +179,7 @@ impl Sequence {
         for layer in &mut self.layers {
             layer.drop_unseen(self.length, SLACK);
         }
+        self.device.drop_unseen(self.length, SLACK);
     }
 
     pub(super) fn layer(&self, index: usize) -> &LayerCache {
@@ -187,7 +202,7 @@ impl Snapshot {
         self.0.clone()
     }
 
-    /// Bytes that the windowed layers hold for it. Full layers share theirs with the sequence.
+    /// Bytes that the windowed layers of the processor hold for it. Full layers share theirs with the sequence.
     pub fn windowed_bytes(&self) -> u64 {
         let windowed = self.0.layers.iter().filter(|layer| layer.window.is_some());
         let pages: usize = windowed.map(|layer| layer.pages.len()).sum();
@@ -195,9 +210,18 @@ impl Snapshot {
     }
 }
 
-impl LayerCache {
+impl<P> LayerCache<P> {
+    pub(super) fn new(window: Option<usize>) -> Self {
+        let (first, pages) = (0, VecDeque::new());
+        Self {
+            window,
+            first,
+            pages,
+        }
+    }
+
     /// The page that holds a position.
-    pub(super) fn page(&self, position: usize) -> &Page {
+    pub(super) fn page(&self, position: usize) -> &P {
         &self.pages[position / PAGE - self.first]
     }
 
@@ -207,14 +231,14 @@ impl LayerCache {
             .map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
-    fn earliest(&self) -> usize {
+    pub(super) fn earliest(&self) -> usize {
         match (self.window, self.first) {
             (None, _) | (_, 0) => 0,
             (Some(window), first) => first * PAGE + window - 1,
         }
     }
 
-    fn truncate(&mut self, position: usize) {
+    pub(super) fn truncate(&mut self, position: usize) {
         if position == 0 {
             self.first = 0;
             self.pages.clear();
@@ -228,21 +252,27 @@ impl LayerCache {
             .saturating_sub(self.first + self.pages.len())
     }
 
-    fn extend(&mut self, length: usize, end: usize, layout: &PageLayout) -> Option<()> {
+    /// Makes room for positions up to `end`, with `copy` for a page that will be written and that others share.
+    pub(super) fn extend(
+        &mut self,
+        length: usize,
+        end: usize,
+        mut new: impl FnMut() -> Option<P>,
+        mut copy: impl FnMut(&Arc<P>) -> Option<P>,
+    ) -> Option<()> {
         for page in self.pages.iter_mut().skip(length / PAGE - self.first) {
             if length < end && Arc::get_mut(page).is_none() {
-                // SAFETY: pages are written only during a forward pass, by the sequence that owns them alone.
-                *page = Arc::new(unsafe { page.try_clone(layout) }?);
+                *page = Arc::new(copy(page)?);
             }
         }
         for _ in 0..self.missing(end) {
-            self.pages.push_back(Arc::new(Page::new(layout)?));
+            self.pages.push_back(Arc::new(new()?));
         }
         Some(())
     }
 
     /// Drops pages that only tokens before `length - slack` could see.
-    fn drop_unseen(&mut self, length: usize, slack: usize) {
+    pub(super) fn drop_unseen(&mut self, length: usize, slack: usize) {
         if self.window.is_none() {
             return;
         }
@@ -250,6 +280,17 @@ impl LayerCache {
         while self.first < first_seen && !self.pages.is_empty() {
             self.pages.pop_front();
             self.first += 1;
+        }
+    }
+}
+
+impl<P> Clone for LayerCache<P> {
+    /// Shares the pages.
+    fn clone(&self) -> Self {
+        Self {
+            window: self.window,
+            first: self.first,
+            pages: self.pages.clone(),
         }
     }
 }

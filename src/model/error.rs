@@ -102,6 +102,12 @@ pub enum Error {
         /// The part of the model, in words.
         place: String,
     },
+    /// The GPU could not do its part; what it held is lost.
+    #[error("{0}; --no-gpu computes on the processor")]
+    Device(String),
+    /// Layers that do not fit on the GPU.
+    #[error(transparent)]
+    Placement(#[from] super::offload::PlanError),
     /// A combination that this program does not compute.
     #[error("{0}")]
     Unsupported(String),

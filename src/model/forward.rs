@@ -5,6 +5,7 @@ use crate::threads::Pool;
 
 use super::attention::{Attention, AttentionScratch};
 use super::batch::{Batch, BatchToken};
+use super::offload::Device;
 use super::phases::{Phase, Phases};
 use super::rope::{Rope, Turns};
 use super::weights::Linear;
@@ -26,7 +27,7 @@ pub(super) struct Engine<'a> {
 #[derive(Default)]
 pub struct Scratch {
     /// The residual stream, `(tokens, dim)`.
-    x: Vec<f32>,
+    pub(super) x: Vec<f32>,
     /// `(tokens, dim)`
     normed: Vec<f32>,
     /// What a matrix product multiplies with.
@@ -49,6 +50,8 @@ pub struct Scratch {
     pub(super) phases: Phases,
     /// The experts that every layer chose, if somebody asked.
     pub(super) routing: Option<Routing>,
+    /// The last layers, if they are on a GPU.
+    pub(super) device: Option<Device>,
 }
 
 /// For every layer, the experts and weights of each token in turn.
@@ -84,6 +87,10 @@ impl Engine<'_> {
         logits: &mut Logits,
     ) -> Result<(), Error> {
         batch.check(self.config.vocabulary, sequences)?;
+        let on_host = self.layers_on_host(scratch);
+        if sequences.iter().any(|it| it.layers.len() != on_host) {
+            return Err(elsewhere());
+        }
         logits.vocabulary = self.config.vocabulary;
         logits.values.clear();
         for tokens in batch.tokens.chunks(CHUNK) {
@@ -116,6 +123,7 @@ impl Engine<'_> {
         let positions = tokens.iter().map(|token| token.position);
         self.rope.turn(positions, &mut scratch.turns);
         scratch.phases.end(Phase::Prepare);
+        let on_host = self.layers_on_host(scratch);
         let last = self.config.layers - 1;
         let all_rows: Vec<usize> = (0..tokens.len()).collect();
         let wanted_rows: Vec<usize> = all_rows
@@ -123,7 +131,7 @@ impl Engine<'_> {
             .copied()
             .filter(|&row| tokens[row].logits)
             .collect();
-        for index in 0..self.config.layers {
+        for index in 0..on_host {
             // After the last layer only some rows are looked at: nothing else of it needs more than keys and values.
             let rows = if index == last {
                 &wanted_rows
@@ -133,7 +141,28 @@ impl Engine<'_> {
             self.attention(index, tokens, rows, sequences, scratch)?;
             self.mixture_of_experts(index, scratch)?;
         }
-        self.head(scratch, logits)
+        match scratch.device.take() {
+            None => self.head(scratch, logits),
+            Some(mut device) => {
+                let rest = self.on_device(
+                    &mut device,
+                    tokens,
+                    &wanted_rows,
+                    sequences,
+                    scratch,
+                    logits,
+                );
+                scratch.device = Some(device);
+                scratch.phases.end(Phase::Device);
+                rest
+            }
+        }
+    }
+
+    /// The first layers, which are not on a GPU.
+    fn layers_on_host(&self, scratch: &Scratch) -> usize {
+        let device = scratch.device.as_ref();
+        device.map_or(self.config.layers, Device::first_layer)
     }
 
     /// `x = x + output . attention(query . h, key . h, value . h)` with `h = rmsnorm(x)`.
@@ -220,7 +249,11 @@ impl Engine<'_> {
     }
 
     /// `x = x + sum of weight * expert(h)` over the experts that the router chose for `h = rmsnorm(x)`.
-    fn mixture_of_experts(&self, index: usize, scratch: &mut Scratch) -> Result<(), Error> {
+    pub(super) fn mixture_of_experts(
+        &self,
+        index: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
         let (config, layer) = (self.config, &self.weights.layers[index]);
         if scratch.x.is_empty() {
             return Ok(());
@@ -270,9 +303,7 @@ impl Engine<'_> {
             format!("the experts of layer {}", config.layers - 1)
         })?;
         self.quantize_normed(scratch);
-        let start = logits.values.len();
-        logits.values.resize(start + rows * config.vocabulary, 0.0);
-        let out = &mut logits.values[start..];
+        let out = logits.more(rows * config.vocabulary);
         self.kernels.matmul(
             self.pool,
             &scratch.activations,
@@ -339,6 +370,11 @@ impl Engine<'_> {
     }
 }
 
+/// A sequence whose cache is not where the layers are.
+pub(super) fn elsewhere() -> Error {
+    Error::Batch("a sequence was made for another placement of the layers".into())
+}
+
 fn product<'a>(linear: &'a Linear<'_>, out: &'a mut [f32]) -> Product<'a> {
     Product {
         weight: linear.weight,
@@ -364,6 +400,13 @@ impl Logits {
     pub fn from_row(values: Vec<f32>) -> Self {
         let vocabulary = values.len();
         Self { vocabulary, values }
+    }
+
+    /// Room for more numbers.
+    pub(super) fn more(&mut self, numbers: usize) -> &mut [f32] {
+        let start = self.values.len();
+        self.values.resize(start + numbers, 0.0);
+        &mut self.values[start..]
     }
 
     /// Number of rows.

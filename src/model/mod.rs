@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod forward;
 pub mod memory;
+pub mod offload;
 pub mod persist;
 mod phases;
 mod rope;
@@ -71,6 +72,8 @@ pub struct Model {
     rope: Rope,
     options: Options,
     kernels: Kernels,
+    /// The cache that sequences begin with for layers on a GPU.
+    empty_device_cache: offload::Cache,
     running: Mutex<Running>,
 }
 
@@ -141,6 +144,7 @@ impl Model {
         Ok(Self {
             rope: Rope::new(&config.rope),
             kernels,
+            empty_device_cache: offload::Cache::default(),
             running: Mutex::new(Running {
                 pool: Pool::new(threads),
                 scratch: Scratch::new(weights.has_float_matrices()),
@@ -185,7 +189,21 @@ impl Model {
 
     /// An empty sequence.
     pub fn new_sequence(&self) -> Sequence {
-        let layout = PageLayout {
+        self.sequence_with(self.empty_device_cache.clone())
+    }
+
+    /// An empty sequence, with the layers of `device` elsewhere.
+    fn sequence_with(&self, device: offload::Cache) -> Sequence {
+        let limit = match self.options.context {
+            0 => self.config.context,
+            context => context,
+        };
+        Sequence::new(&self.config, self.layout(), limit, device)
+    }
+
+    /// How caches store numbers.
+    fn layout(&self) -> PageLayout {
+        PageLayout {
             kv_type: if self.options.exact {
                 KvType::F32
             } else {
@@ -193,12 +211,39 @@ impl Model {
             },
             kv_heads: self.config.kv_heads,
             head_dim: self.config.head_dim,
+        }
+    }
+
+    /// What the parts of this model take on a GPU; [`offload::plan()`] places them.
+    pub fn sizes(&self) -> offload::Sizes {
+        offload::Sizes::of(&self.config, &self.weights, &self.layout())
+    }
+
+    /// Moves layers to a GPU as planned; `progress` is told of every piece of bytes that has been copied. Sequences from
+    /// before cannot be continued, and later ones hold as many positions as were planned for.
+    pub fn place(
+        &mut self,
+        plan: &offload::Plan,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(), Error> {
+        let source = offload::Source {
+            config: &self.config,
+            weights: &self.weights,
+            rope: &self.rope,
+            layout: self.layout(),
         };
-        let limit = match self.options.context {
-            0 => self.config.context,
-            context => context,
-        };
-        Sequence::new(&self.config, layout, limit)
+        let device = offload::Device::open(&source, plan, progress)?;
+        self.empty_device_cache = device.new_cache();
+        self.options.context = plan.context;
+        self.running().scratch.device = Some(device);
+        Ok(())
+    }
+
+    /// What is on a GPU, if something is, and the bytes that its scratch really takes.
+    pub fn placement(&self) -> Option<(offload::Plan, u64)> {
+        let running = self.running();
+        let device = running.scratch.device.as_ref()?;
+        Some((device.plan().clone(), device.scratch_bytes()))
     }
 
     /// Runs a batch: fills the sequences' caches and computes the logits that its tokens ask for.
@@ -243,6 +288,10 @@ impl Model {
         sequences: &mut [&mut Sequence],
         logits: &mut Logits,
     ) -> Result<Routing, Error> {
+        if self.running().scratch.device.is_some() {
+            let reason = "which experts are chosen is only known on the processor: use --no-gpu";
+            return Err(Error::Unsupported(reason.into()));
+        }
         self.running().scratch.routing = Some(Routing::default());
         let result = self.forward(batch, sequences, logits);
         let routing = self.running().scratch.routing.take();

@@ -12,13 +12,16 @@ use std::sync::Arc;
 use crate::kernels::page::{PAGE, Page};
 
 use super::cache::LayerCache;
+use super::offload::{self, Copies};
 use super::{Model, Sequence, Snapshot};
 
 /// Writes a sequence and the snapshots that it can return to.
 pub fn save(sequence: &Sequence, snapshots: &[&Snapshot], out: &mut dyn Write) -> io::Result<()> {
-    let sequences: Vec<&Sequence> = std::iter::once(sequence)
+    let mut copies = Copies::default();
+    let sequences: Vec<Sequence> = std::iter::once(sequence)
         .chain(snapshots.iter().map(|snapshot| &snapshot.0))
-        .collect();
+        .map(|sequence| copies.of(sequence))
+        .collect::<io::Result<_>>()?;
     let mut indices: HashMap<*const Page, u64> = HashMap::new();
     let mut pages: Vec<&Arc<Page>> = Vec::new();
     for page in sequences.iter().flat_map(|sequence| sequence.pages()) {
@@ -29,10 +32,10 @@ pub fn save(sequence: &Sequence, snapshots: &[&Snapshot], out: &mut dyn Write) -
     }
     let mut number = |number: u64| out.write_all(&number.to_le_bytes());
     number(sequence.layout.bytes() as u64)?;
-    number(sequence.layers.len() as u64)?;
+    number(sequences[0].layers.len() as u64)?;
     number(pages.len() as u64)?;
     number(sequences.len() as u64)?;
-    for sequence in sequences {
+    for sequence in &sequences {
         number(sequence.length as u64)?;
         for layer in &sequence.layers {
             let filled = layer.filled(sequence.length);
@@ -53,7 +56,7 @@ pub fn save(sequence: &Sequence, snapshots: &[&Snapshot], out: &mut dyn Write) -
 
 /// Reads what [`save`] wrote, for a model whose caches have the same form.
 pub fn load(model: &Model, input: &mut dyn Read) -> io::Result<(Sequence, Vec<Snapshot>)> {
-    let empty = model.new_sequence();
+    let empty = model.sequence_with(offload::Cache::default());
     let expect = |input: &mut dyn Read, wanted: usize, what: &str| match number(input)? {
         found if found == wanted as u64 => Ok(()),
         found => Err(wrong(format!(
@@ -78,7 +81,12 @@ pub fn load(model: &Model, input: &mut dyn Read) -> io::Result<(Sequence, Vec<Sn
         }
         pages.push(page);
     }
-    let mut sequences = places.iter().map(|places| places.fill(&empty, &pages));
+    let sequences = places.iter().map(|places| places.fill(&empty, &pages));
+    let mut sequences: Vec<Sequence> = sequences.collect();
+    if let Some(device) = &model.running().scratch.device {
+        device.adopt(&mut sequences.iter_mut().collect::<Vec<_>>());
+    }
+    let mut sequences = sequences.into_iter();
     let sequence = sequences
         .next()
         .ok_or_else(|| wrong("it holds no cache".into()))?;

@@ -16,10 +16,11 @@ pub enum Phase {
     Route,
     Experts,
     Head,
+    Device,
 }
 
 /// Names of the phases, in the order of the enum.
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 11] = [
     "embedding and angles",
     "normalization",
     "quantization of inputs",
@@ -30,6 +31,7 @@ pub const NAMES: [&str; 10] = [
     "router",
     "experts",
     "head",
+    "layers on the GPU",
 ];
 
 /// Time spent in each phase since the last reset.

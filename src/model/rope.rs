@@ -51,6 +51,16 @@ impl Rope {
         }
     }
 
+    /// The angle that each pair turns by per position.
+    pub fn frequencies(&self, windowed: bool) -> &[f32] {
+        if windowed { &self.windowed } else { &self.full }
+    }
+
+    /// What multiplies cosine and sine.
+    pub fn magnitude(&self) -> f64 {
+        self.magnitude
+    }
+
     /// Fills `turns` for tokens at these positions; every layer of a forward pass uses them.
     pub fn turn(&self, positions: impl Iterator<Item = usize> + Clone, turns: &mut Turns) {
         let fill = |frequencies: &[f32], out: &mut Vec<(f32, f32)>| {
