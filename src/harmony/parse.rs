@@ -12,7 +12,7 @@ use crate::tokenizer::{StreamDecoder, Tokenizer};
 
 /// Something that happened in the model's turn.
 ///
-/// A turn is any number of messages and one [`Event::TurnEnd`]. A message is pieces of one kind and one
+/// A turn is any number of messages and one [`Event::TurnEnd`]. A message is pieces of one kind, none if it is empty, and one
 /// [`Event::MessageEnd`]; a call starts with [`Event::CallStart`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
