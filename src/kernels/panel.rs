@@ -311,6 +311,8 @@ impl<C: Class> Task for Multiply<'_, C> {
                     };
                 } else {
                     done += match left {
+                        // One instruction's latency wants many sums; AVX2's three leave no registers for them.
+                        6.. if !I::SIGNED_WIDE => self.tiles::<I, 1, 6>(isa, done),
                         4.. => self.tiles::<I, 1, 4>(isa, done),
                         2.. => self.tiles::<I, 1, 2>(isa, done),
                         _ => self.tiles::<I, 1, 1>(isa, done),
