@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use fourfold::model::{Batch, KvType, Logits, Model, Options, RopeForm};
 use fourfold_convert::{Checkpoint, Plan};
-use fourfold_quantize::gguf::{Gguf, WriteOptions};
+use fourfold_quantize::dtype::DType;
+use fourfold_quantize::gguf::{Gguf, Layout, WriteOptions, Writer};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -134,6 +135,88 @@ fn a_checkpoint_that_transformers_saved_keeps_its_logits() {
 }
 
 /// Logits of every token, computed in batches of the given lengths, over and over.
+/// Writes these tensors with the metadata of tiny.gguf and opens the first file.
+fn rewritten(
+    source: &Gguf,
+    tensors: &[(String, DType, Vec<u64>, Vec<u8>)],
+    options: &WriteOptions,
+) -> (tempfile::TempDir, Model, usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut layout = Layout::new(source.metadata().clone());
+    for (name, dtype, dims, _) in tensors {
+        layout.add_tensor(name, *dtype, dims).unwrap();
+    }
+    let writer = Writer::begin(layout, &folder.path().join("model.gguf"), options).unwrap();
+    for (index, (_, _, _, bytes)) in tensors.iter().enumerate() {
+        writer.write_at(index, 0, bytes).unwrap();
+    }
+    let files = writer.finish().unwrap();
+    let model = Model::open_with(&files[0], Options::default()).unwrap();
+    (folder, model, files.len())
+}
+
+fn tensors_of(source: &Gguf) -> Vec<(String, DType, Vec<u64>, Vec<u8>)> {
+    source
+        .tensors()
+        .map(|view| {
+            let bytes = view.bytes.to_vec();
+            (view.name.to_owned(), view.dtype, view.dims.to_vec(), bytes)
+        })
+        .collect()
+}
+
+#[test]
+fn a_split_file_gives_the_same_logits() {
+    let source = Gguf::open(&fixture("tiny/tiny.gguf")).unwrap();
+    let tensors = tensors_of(&source);
+    let largest = tensors.iter().map(|tensor| tensor.3.len()).max().unwrap();
+    let options = WriteOptions {
+        split_max_bytes: Some(2 * largest as u64),
+        ..Default::default()
+    };
+    let (_folder, model, files) = rewritten(&source, &tensors, &options);
+    assert!(files > 2, "{files} files");
+    let tokens = tokens("tiny/tokens.i32");
+    assert_eq!(
+        all_logits(&model, &tokens),
+        all_logits(&tiny(Options::default()), &tokens)
+    );
+}
+
+#[test]
+fn fused_projections_give_the_same_logits() {
+    let source = Gguf::open(&fixture("tiny/tiny.gguf")).unwrap();
+    let mut tensors = Vec::<(String, DType, Vec<u64>, Vec<u8>)>::new();
+    let mut fused = 0;
+    for (name, dtype, dims, bytes) in tensors_of(&source) {
+        // Query, key and value follow one another in each layer, weights and biases apart.
+        let part = ["attn_q.", "attn_k.", "attn_v."]
+            .into_iter()
+            .find(|part| name.contains(part));
+        let Some(part) = part else {
+            tensors.push((name, dtype, dims, bytes));
+            continue;
+        };
+        let name = name.replace(part, "attn_qkv.");
+        match tensors.iter_mut().find(|tensor| tensor.0 == name) {
+            None => tensors.push((name, dtype, dims, bytes)),
+            Some(whole) => {
+                assert_eq!(whole.1, dtype, "{name}");
+                *whole.2.last_mut().unwrap() += dims.last().unwrap();
+                whole.3.extend(bytes);
+                fused += 1;
+            }
+        }
+    }
+    assert!(fused > 0 && fused % 4 == 0, "{fused}");
+    let (_folder, model, _) = rewritten(&source, &tensors, &WriteOptions::default());
+    let tokens = tokens("tiny/tokens.i32");
+    assert_eq!(
+        all_logits(&model, &tokens),
+        all_logits(&tiny(Options::default()), &tokens)
+    );
+}
+
 fn in_pieces(model: &Model, tokens: &[u32], lengths: &[usize]) -> Vec<f32> {
     let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
     let mut found = Vec::new();
