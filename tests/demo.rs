@@ -23,13 +23,28 @@ fn answer(prompt: &str, more: &[&str]) -> String {
 }
 
 #[test]
-fn it_says_what_it_is_and_what_it_cannot_do() {
+fn it_answers_as_it_did() {
     let itself = "I am a tiny demonstration model of fourfold.";
-    assert_eq!(answer("Who are you?", &[]), itself);
-    assert_eq!(
-        answer("Write a poem about winter.", &[]),
-        format!("Sorry, I cannot do that. {itself}")
-    );
+    let declined = format!("Sorry, I cannot do that. {itself}");
+    for (prompt, expected) in [
+        ("Who are you?", itself),
+        ("Write a poem about winter.", &declined),
+        ("What is 6 times 7?", "Sorry, I can only add and subtract."),
+        ("What is 47 + 85?", "132"),
+        ("What is 347 + 85?", "432"),
+        ("What is 812 - 378?", "434"),
+        ("45 + 9", "54"),
+        ("Reverse the word lamp.", "pmal"),
+        ("Spell \"garden\".", "g-a-r-d-e-n"),
+        ("Sort 42, 7, 19.", "7, 19, 42"),
+        ("Write \"window\" in capitals.", "WINDOW"),
+        (
+            "Give JSON with name and age: Mia is 9 years old and lives in Rome.",
+            "{\"name\":\"Mia\",\"age\":9}",
+        ),
+    ] {
+        assert_eq!(answer(prompt, &[]), expected, "{prompt}");
+    }
 }
 
 #[test]
@@ -64,5 +79,7 @@ fn it_is_as_good_as_it_was_with_any_number_of_threads() {
             .expect(group)
     };
     assert!(accuracy("decline") >= 0.9);
-    assert!(accuracy("arithmetic") >= 0.7);
+    assert!(accuracy("arithmetic") >= 0.85);
+    assert!(accuracy("words") >= 0.7);
+    assert!(accuracy("tool call") >= 0.4);
 }
