@@ -4,13 +4,13 @@
 //! `metal` the Cargo package llama-cpp-sys-2 builds ggml, the build script makes declarations of its headers, and the
 //! modules below wrap the few of them that are needed:
 //!
-//! - [`Device`]: what there is to compute on, and how much memory it has free;
-//! - [`Stream`]: one device opened for work, and the memory that graphs share;
-//! - [`Store`]: tensors that stay on a device, weights and caches, in one buffer;
-//! - [`GraphBuilder`], [`Graph`]: operations built once, checked, and run many times.
+//! - `Device`: what there is to compute on, and how much memory it has free;
+//! - `Stream`: one device opened for work, and the memory that graphs share;
+//! - `Store`: tensors that stay on a device, weights and caches, in one buffer;
+//! - `GraphBuilder`, `Graph`: operations built once, checked, and run many times.
 //!
-//! ggml checks shapes by ending the process. So every operation here checks them first and returns an [`Error`]; what
-//! still makes ggml throw or abort is caught by `cpp/guard.cpp` and becomes an [`Error`] too. Handles keep alive what
+//! ggml checks shapes by ending the process. So every operation here checks them first and returns an `Error`; what
+//! still makes ggml throw or abort is caught by `cpp/guard.cpp` and becomes an `Error` too. Handles keep alive what
 //! they point to.
 
 #[cfg(feature = "backend")]

@@ -70,7 +70,7 @@ impl Engine<'_> {
 
 /// A sequence's pages on the device: there are none.
 #[derive(Clone, Default)]
-pub struct Cache;
+pub struct Cache {}
 
 impl Cache {
     pub fn layers(&self) -> usize {
@@ -98,7 +98,7 @@ impl Cache {
 
 /// Host pages made of pages on the device.
 #[derive(Default)]
-pub struct Copies;
+pub struct Copies {}
 
 impl Copies {
     /// The same sequence with all its pages in the host's memory.

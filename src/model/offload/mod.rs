@@ -1,6 +1,6 @@
 //! Layers on a GPU: what goes there, and how it runs.
 //!
-//! [`plan()`] decides, from sizes alone, which layers go on a card; [`Device`] holds them and runs them, through ggml.
+//! [`plan()`] decides, from sizes alone, which layers go on a card; `Device` holds them and runs them, through ggml.
 //! This module is the only place that knows whether ggml is there: without one of the features `vulkan`, `cuda` and
 //! `metal`, `disabled.rs` takes the place of `enabled.rs`.
 //!
