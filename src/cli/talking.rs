@@ -42,7 +42,7 @@ pub struct TalkingArgs {
     #[arg(short = 'n', long, value_name = "N")]
     pub max_tokens: Option<usize>,
     /// End the answer before this text; can be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// Decode one token at a time, without drafts from earlier text
     #[arg(long)]

@@ -18,7 +18,13 @@ pub struct Args {
     /// The model whose vocabulary to use [default: the built-in one]
     model: Option<PathBuf>,
     /// The text
-    #[arg(short, long, value_name = "TEXT", conflicts_with = "file")]
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     prompt: Option<String>,
     /// A file with the text
     #[arg(short, long)]

@@ -36,7 +36,7 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     /// The prompt
-    #[arg(short, long, value_name = "TEXT")]
+    #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: Option<String>,
     /// A file with the prompt; - is standard input
     #[arg(short, long, value_name = "FILE")]
