@@ -1,7 +1,8 @@
 """Quality by recipe on the demo model: `python scripts/quality.py [--part 1]` writes docs/quality.md, .svg and, with matplotlib, .png.
 
-Every recipe is made from the unquantized BF16 conversion of demo/, answers the held-out suite (`fourfold eval`), and reads
-README.md and docs/*.md; `fourfold perplexity` compares its predictions with those of the BF16 model computed with --exact.
+Every recipe is made from the BF16 conversion of demo/, whose experts are MXFP4 as they were trained and stay so: recipes differ in the dense
+weights. Each answers the held-out suite (`fourfold eval`) and reads README.md and docs/*.md; `fourfold perplexity` compares its
+predictions with those of the BF16 model computed with --exact.
 """
 
 import argparse
@@ -107,7 +108,7 @@ def main():
     rows = measure(options.work, options.part)
     docs = ROOT / "docs"
     (docs / "quality.md").write_text(
-        f"# Quality by recipe\n\nThe demo model, made from its BF16 conversion; {rows[0]['asked']} held-out requests answered greedily, and README.md and docs/ "
+        f"# Quality by recipe\n\nThe demo model, made from its BF16 conversion, whose experts are MXFP4 as they were trained and stay so: recipes differ in the dense weights. {rows[0]['asked']} held-out requests answered greedily, and README.md and docs/ "
         "read in pieces of 512 tokens. KL and first choice compare with the BF16 model computed with `--exact`. "
         f"Made by `scripts/quality.py`.\n\n![accuracy and KL by recipe](quality.svg)\n\n{table(rows)}\n")
     (docs / "quality.svg").write_text(svg(rows))

@@ -48,6 +48,7 @@ struct Span {
 }
 
 impl Span {
+    #[inline(always)]
     fn vectors<I: Isa>(self) -> usize {
         self.steps.div_ceil(I::LANES / 4)
     }
@@ -56,6 +57,18 @@ impl Span {
     #[inline(always)]
     fn step<I: Isa>(self, vector: usize) -> usize {
         (vector * (I::LANES / 4)).min(self.steps - I::LANES / 4)
+    }
+
+    /// Where the sums of a vector and its `four`-th four rows are kept.
+    /// # Safety
+    /// The span has that vector, and `LANES` rows that many fours.
+    #[inline(always)]
+    unsafe fn sums<I: Isa>(self, vector: usize, four: usize) -> *mut u8 {
+        // SAFETY: promised by the caller, and `kept` has room for a span.
+        unsafe {
+            let sums = (&raw mut (*self.kept).sums).cast::<u8>();
+            sums.add((vector * (I::LANES / 4) + four) * 4 * I::LANES)
+        }
     }
 }
 
@@ -66,7 +79,7 @@ impl<W: Weight> Task for Along<W> {
         let mut kept = std::mem::MaybeUninit::<Kept>::uninit();
         let kept = kept.as_mut_ptr();
         let whole = self.panel.steps;
-        // A last span of fewer blocks than a vector holds takes some from the one before.
+        // Spans of equal length: a short last one could have fewer blocks than a vector holds.
         let spans = whole.div_ceil(SPAN);
         for index in 0..spans {
             let (first, end) = (whole * index / spans, whole * (index + 1) / spans);
@@ -157,18 +170,8 @@ impl<W: Weight> Along<W> {
                     W::codes(row, span.first + step, I::LANES / 4, codes);
                 }
                 let sum = isa.sums_of_four(sums);
-                isa.store_ints(self.sums(isa, span, vector, row % I::LANES / 4), sum);
+                isa.store_ints(span.sums::<I>(vector, row % I::LANES / 4), sum);
             }
-        }
-    }
-
-    /// Where the sums of a vector and its `four`-th four rows are kept.
-    #[inline(always)]
-    unsafe fn sums<I: Isa>(&self, _: I, span: Span, vector: usize, four: usize) -> *mut u8 {
-        // SAFETY: inside, for a vector of the span and four rows of `LANES`.
-        unsafe {
-            let sums = (&raw mut (*span.kept).sums).cast::<u8>();
-            sums.add((vector * (I::LANES / 4) + four) * 4 * I::LANES)
         }
     }
 
@@ -188,7 +191,7 @@ impl<W: Weight> Along<W> {
             for vector in 0..span.vectors::<I>() {
                 let mut sums = [isa.splat_int(0); 4];
                 for four in 0..I::LANES / 4 {
-                    sums[four] = isa.load_ints(self.sums(isa, span, vector, four));
+                    sums[four] = isa.load_ints(span.sums::<I>(vector, four));
                 }
                 let sums = isa.turn_quarters(sums);
                 let step = span.step::<I>(vector);

@@ -2,11 +2,11 @@
 
 use std::io;
 
+use super::Source;
 use super::plan::{Card, Plan};
-use crate::kernels::page::PageLayout;
 use crate::model::batch::BatchToken;
 use crate::model::forward::{Engine, Logits, Scratch};
-use crate::model::{Config, Error, Rope, Sequence, Weights};
+use crate::model::{Error, Sequence};
 
 /// Whether this build can use a GPU at all.
 pub const AVAILABLE: bool = false;
@@ -18,15 +18,6 @@ pub fn cards() -> Vec<Card> {
 
 /// Layers on a device: there are none.
 pub enum Device {}
-
-/// What layers are made from.
-#[allow(dead_code, reason = "read where there are devices")]
-pub struct Source<'a> {
-    pub config: &'a Config,
-    pub weights: &'a Weights<'a>,
-    pub rope: &'a Rope,
-    pub layout: PageLayout,
-}
 
 impl Device {
     pub fn open(_: &Source, _: &Plan, _: &mut dyn FnMut(u64)) -> Result<Self, Error> {

@@ -13,7 +13,7 @@ use ggml_sys_bindgen::{Device as Found, Kind};
 use super::plan::Card;
 use crate::model::Error;
 
-pub use device::{Device, Source};
+pub use device::Device;
 pub use pages::Cache;
 pub use persist::Copies;
 

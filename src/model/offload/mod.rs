@@ -22,13 +22,25 @@ use disabled as build;
 use enabled as build;
 
 pub use build::{AVAILABLE, cards};
-pub(in crate::model) use build::{Cache, Copies, Device, Source};
+pub(in crate::model) use build::{Cache, Copies, Device};
 pub use plan::{Amount, Bytes, Card, HEAD_ROWS, LayerSize, Plan, PlanError, Sizes, Wish, plan};
 pub use table::gib;
 
 use super::forward::CHUNK;
-use super::{Config, Weights};
+use super::{Config, Rope, Weights};
 use crate::kernels::page::PageLayout;
+
+/// What layers on a device are made from.
+#[cfg_attr(
+    not(feature = "gpu"),
+    allow(dead_code, reason = "read where there are devices")
+)]
+pub(in crate::model) struct Source<'a> {
+    pub config: &'a Config,
+    pub weights: &'a Weights<'a>,
+    pub rope: &'a Rope,
+    pub layout: PageLayout,
+}
 
 impl Sizes {
     /// What the parts of a model take whose caches are laid out like this.

@@ -11,8 +11,8 @@ use super::pages::{Cache, LayerTensors, Pool};
 use super::tensors::{DeviceHead, DeviceLayer, Inputs, Progress, element, obstacle};
 use crate::kernels::page::{KvType, PAGE, PageLayout};
 use crate::model::forward::CHUNK;
-use crate::model::offload::{HEAD_ROWS, Plan};
-use crate::model::{Config, Error, Rope, Weights};
+use crate::model::offload::{HEAD_ROWS, Plan, Source};
+use crate::model::{Config, Error};
 
 /// Graphs that are kept for later; a decoded token uses as many as there are spans.
 const MOST_GRAPHS: usize = 256;
@@ -35,14 +35,6 @@ pub struct Device {
     pub(super) pass: u64,
     /// Set when the device has failed; it stays so.
     lost: Option<String>,
-}
-
-/// What layers are made from.
-pub struct Source<'a> {
-    pub config: &'a Config,
-    pub weights: &'a Weights<'a>,
-    pub rope: &'a Rope,
-    pub layout: PageLayout,
 }
 
 impl Device {
