@@ -1,8 +1,7 @@
 //! Layers on a device against the same layers on the processor, on small models and every device there is.
 //!
 //! ggml's own processor device is always there and takes part in all of it. Other devices take part in all of it if
-//! `FOURFOLD_TEST_GPU` is set, and else only in reading a prompt: Mesa's software driver is slow, and that of Debian 12
-//! (22.3.6) crashes in its own code when one token follows a prompt.
+//! `FOURFOLD_TEST_GPU` is set, and else only in reading a prompt.
 #![cfg(feature = "gpu")]
 
 use std::path::{Path, PathBuf};

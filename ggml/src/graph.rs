@@ -200,6 +200,7 @@ impl Graph {
     /// Runs every operation and waits for the end.
     pub fn run(&mut self, stream: &mut Stream) -> Result<(), Error> {
         self.check_placed(stream)?;
+        stream.prepare(self.id)?;
         let (pointer, graph) = (stream.as_ptr(), self.graph.as_ptr());
         // SAFETY: a graph whose tensors all have memory on this stream's device.
         let status = guard(|| unsafe { raw::ggml_backend_graph_compute(pointer, graph) });

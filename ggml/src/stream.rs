@@ -16,6 +16,8 @@ pub struct Stream {
     memory: NonNull<raw::ggml_gallocr>,
     /// Changes whenever `memory` moves, which leaves earlier graphs without any.
     generation: u64,
+    /// The graph that ran last.
+    last: Option<u64>,
 }
 
 // SAFETY: a ggml backend may be used from any thread, by one at a time, which `&mut` and ownership ensure.
@@ -23,13 +25,7 @@ unsafe impl Send for Stream {}
 
 impl Stream {
     pub(crate) fn open(device: Device) -> Result<Self, Error> {
-        // SAFETY: a valid device; null parameters are the defaults.
-        let stream =
-            guard(|| unsafe { raw::ggml_backend_dev_init(device.as_ptr(), std::ptr::null()) })
-                .map_err(|reason| device.failed(reason))?;
-        let stream = NonNull::new(stream).ok_or_else(|| Error::Open {
-            device: device.name(),
-        })?;
+        let stream = start(device)?;
         if device.kind() == Kind::Cpu {
             // It is here for tests, whose operations are so small that more threads only wait for each other.
             // SAFETY: a valid stream of ggml's processor device.
@@ -45,6 +41,7 @@ impl Stream {
             stream,
             memory: NonNull::new(memory).expect("ggml returns an allocator or ends the process"),
             generation: next(),
+            last: None,
         })
     }
 
@@ -73,6 +70,22 @@ impl Stream {
         unsafe { raw::ggml_backend_get_default_buffer_type(self.as_ptr()) }
     }
 
+    /// Gets ready to run a graph, which is known by its number.
+    ///
+    /// Mesa's software driver (22.3.6) counts a reference to every buffer that a descriptor set names, also to those that
+    /// the shader does not use and that are gone. ggml uses a set again for another operation with fewer buffers, and
+    /// frees its own buffers when it needs larger ones: then the driver frees the same memory twice, and crashes. Within
+    /// one graph a set always has the same number of buffers. So there every graph starts with new sets, in a new stream.
+    pub(crate) fn prepare(&mut self, graph: u64) -> Result<(), Error> {
+        let changed = self.last.replace(graph).is_some_and(|last| last != graph);
+        if changed && self.device.description().starts_with("llvmpipe") {
+            let old = std::mem::replace(&mut self.stream, start(self.device)?);
+            // SAFETY: it was owned and has done its work; tensors and buffers do not know which stream used them.
+            let _ = guard(|| unsafe { raw::ggml_backend_free(old.as_ptr()) });
+        }
+        Ok(())
+    }
+
     /// Gives memory to the values of a graph.
     pub(crate) fn place(&mut self, graph: NonNull<raw::ggml_cgraph>) -> Result<(), Error> {
         let before = self.bytes();
@@ -92,6 +105,15 @@ impl Stream {
             Err(reason) => Err(self.device.failed(reason)),
         }
     }
+}
+
+fn start(device: Device) -> Result<NonNull<raw::ggml_backend>, Error> {
+    // SAFETY: a valid device; null parameters are the defaults.
+    let stream = guard(|| unsafe { raw::ggml_backend_dev_init(device.as_ptr(), std::ptr::null()) });
+    let stream = stream.map_err(|reason| device.failed(reason))?;
+    NonNull::new(stream).ok_or_else(|| Error::Open {
+        device: device.name(),
+    })
 }
 
 /// Numbers that never repeat, even between streams.
