@@ -2,11 +2,10 @@
 
 use super::iq4_nl::fit_table;
 use super::number::{
-    check_f16, clamp, from_f16, inverse, pack_nibbles, round_even, signed_extreme, to_f16,
-    unpack_nibbles,
+    check_f16, clamp, from_f16, inverse, pack_nibbles, round_even, to_f16, unpack_nibbles,
 };
-use super::search::Search;
 use super::search::codebook::TABLE;
+use super::search::{Scalar, Search};
 use super::super_block::LEN;
 use super::{BATCH, Block, Row};
 
@@ -29,7 +28,7 @@ const _: () = assert!(size_of::<BlockIq4Xs>() == 136);
 impl BlockIq4Xs {
     #[inline(always)]
     fn encode<S: Search>(search: S, x: &[f32; LEN], sizes: &[f32; 8]) -> Self {
-        let d = -signed_extreme(sizes) / 32.0;
+        let d = -Scalar.signed_extreme(sizes) / 32.0;
         let id = inverse(d);
         let (mut scales_h, mut scales_l, mut qs) = (0u16, [0; 4], [0; 128]);
         for (b, x) in x.as_chunks::<32>().0.iter().enumerate() {

@@ -32,6 +32,8 @@ pub trait Lanes:
     fn choose(mask: Self::Mask, yes: Self, no: Self) -> Self;
     /// Magnitudes.
     fn abs(self) -> Self;
+    /// The largest lane, if none is NaN.
+    fn largest(self) -> f32;
 
     /// `self > other ? self : other`, so NaN gives `other`.
     #[inline(always)]
@@ -58,6 +60,8 @@ pub trait Isa: Copy {
     fn load(self, from: &[f32]) -> Self::F;
     /// Stores `COUNT` values at the start of a slice that has at least as many.
     fn store(self, v: Self::F, to: &mut [f32]);
+    /// Bit 4 of each byte: bit k of the little-endian result belongs to byte k.
+    fn fifth_bits(self, bytes: &[u8; 32]) -> [u8; 4];
 }
 
 /// Lanes in the widest vector.
@@ -166,6 +170,16 @@ pub mod x86 {
             // SAFETY: self proves AVX2; the array has room for 8 values.
             unsafe { _mm256_storeu_ps(to.as_mut_ptr(), v.0) }
         }
+
+        #[inline(always)]
+        fn fifth_bits(self, bytes: &[u8; 32]) -> [u8; 4] {
+            // SAFETY: self proves AVX2; the array holds 32 bytes.
+            let bits = unsafe {
+                let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
+                _mm256_movemask_epi8(_mm256_slli_epi16::<3>(bytes))
+            };
+            bits.to_le_bytes()
+        }
     }
 
     impl Isa for Avx512 {
@@ -190,6 +204,16 @@ pub mod x86 {
             let to: &mut [f32; 16] = &mut to.as_chunks_mut().0[0];
             // SAFETY: self proves AVX-512; the array has room for 16 values.
             unsafe { _mm512_storeu_ps(to.as_mut_ptr(), v.0) }
+        }
+
+        #[inline(always)]
+        fn fifth_bits(self, bytes: &[u8; 32]) -> [u8; 4] {
+            // SAFETY: self proves AVX-512, which comes with AVX2; the array holds 32 bytes.
+            let bits = unsafe {
+                let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
+                _mm256_movemask_epi8(_mm256_slli_epi16::<3>(bytes))
+            };
+            bits.to_le_bytes()
         }
     }
 
@@ -236,6 +260,17 @@ pub mod x86 {
         fn abs(self) -> Self {
             // SAFETY: an Eight exists, so AVX2 was detected.
             Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+        }
+
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            // SAFETY: an Eight exists, so AVX2 was detected.
+            unsafe {
+                let high = _mm256_extractf128_ps::<1>(self.0);
+                let four = _mm_max_ps(_mm256_castps256_ps128(self.0), high);
+                let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+                _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+            }
         }
 
         #[inline(always)]
@@ -292,6 +327,12 @@ pub mod x86 {
         fn abs(self) -> Self {
             // SAFETY: a Sixteen exists, so AVX-512 was detected.
             Self(unsafe { _mm512_abs_ps(self.0) })
+        }
+
+        #[inline(always)]
+        fn largest(self) -> f32 {
+            // SAFETY: a Sixteen exists, so AVX-512 was detected.
+            unsafe { _mm512_reduce_max_ps(self.0) }
         }
 
         #[inline(always)]

@@ -1,6 +1,6 @@
 //! MXFP4: 32 four-bit floats and a power of two; the format gpt-oss experts are trained in.
 
-use super::number::{largest_magnitude, pack_nibbles, unpack_nibbles};
+use super::number::{pack_nibbles, unpack_nibbles};
 use super::search::Search;
 use super::search::fp4::DOUBLED;
 use super::{Block, Row};
@@ -51,7 +51,7 @@ unsafe impl Block<32> for BlockMxfp4 {
     #[inline(always)]
     fn encode_row<S: Search>(search: S, row: Row<'_>, out: &mut [Self]) {
         for (out, x) in out.iter_mut().zip(row.x.as_chunks().0) {
-            let e = scale_exponent(largest_magnitude(x));
+            let e = scale_exponent(search.largest_magnitude(x));
             let qs = pack_nibbles(&search.fp4::<32>(x, half_scale(e)));
             *out = Self { e, qs };
         }

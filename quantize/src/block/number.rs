@@ -112,31 +112,6 @@ pub fn extremes<const N: usize>(x: &[f32; N], start: (f32, f32)) -> (f32, f32) {
     (low[0], high[0])
 }
 
-/// The value of largest magnitude with its sign: the first one where two tie, 0 for an all-zero group.
-#[inline(always)]
-pub fn signed_extreme<const N: usize>(x: &[f32; N]) -> f32 {
-    let (low, high) = extremes(x, (0.0, 0.0));
-    if high > -low {
-        high
-    } else if -low > high {
-        low
-    } else if high == 0.0 {
-        0.0
-    } else {
-        x.iter()
-            .copied()
-            .find(|v| v.abs() == high)
-            .unwrap_or_default()
-    }
-}
-
-/// The largest magnitude of a group; NaN is passed over.
-#[inline(always)]
-pub fn largest_magnitude<const N: usize>(x: &[f32; N]) -> f32 {
-    let (low, high) = extremes(x, (0.0, 0.0));
-    if high > -low { high } else { low.abs() }
-}
-
 /// Sum of squares in order.
 #[inline(always)]
 pub fn sum_of_squares(x: &[f32]) -> f32 {
@@ -207,21 +182,6 @@ mod tests {
         for whole in 0..=127u8 {
             assert_eq!(byte(f32::from(whole)), whole);
         }
-    }
-
-    #[test]
-    fn the_first_of_two_equal_magnitudes_gives_the_sign() {
-        let mut x = [0.0; 32];
-        assert_eq!(signed_extreme(&x).to_bits(), 0);
-        x[3] = -0.0;
-        assert_eq!(signed_extreme(&x).to_bits(), 0);
-        (x[5], x[9]) = (-2.0, 2.0);
-        assert_eq!(signed_extreme(&x), -2.0);
-        (x[4], x[30]) = (2.0, f32::NAN);
-        assert_eq!(signed_extreme(&x), 2.0);
-        x[31] = -2.5;
-        assert_eq!(signed_extreme(&x), -2.5);
-        assert_eq!(largest_magnitude(&x), 2.5);
     }
 
     #[test]

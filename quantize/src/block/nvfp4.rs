@@ -1,6 +1,5 @@
 //! NVFP4: 64 four-bit floats, an unsigned eight-bit float for each 16 of them.
 
-use super::number::largest_magnitude;
 use super::search::Search;
 use super::search::fp4::DOUBLED;
 use super::{Block, Row};
@@ -65,7 +64,7 @@ unsafe impl Block<64> for BlockNvfp4 {
         for (out, x) in out.iter_mut().zip(row.x.as_chunks::<64>().0) {
             let (d, qs) = (&mut out.d, out.qs.as_chunks_mut::<8>().0);
             for ((d, qs), x) in d.iter_mut().zip(qs).zip(x.as_chunks::<16>().0) {
-                *d = to_scale(largest_magnitude(x) / 6.0);
+                *d = to_scale(search.largest_magnitude(x) / 6.0);
                 let codes = search.fp4::<16>(x, half_scale(*d));
                 for (i, q) in qs.iter_mut().enumerate() {
                     *q = codes[i] | codes[i + 8] << 4;

@@ -3,7 +3,7 @@
 use super::number::{byte, check_f16, clamp, each, from_f16, round_even, sum_of_squares, to_f16};
 use super::q2_k::pack_two_bits;
 use super::scales6::{pack_sixteen, unpack_sixteen};
-use super::search::{Fit, Groups, Search};
+use super::search::{Fit, Groups, Scalar, Search};
 use super::super_block::LEN;
 use super::{BATCH, Block, Row};
 
@@ -58,7 +58,7 @@ fn fit_plain<S: Search>(search: S, x: &[f32]) -> Found {
         .iter_mut()
         .zip(found.scales.as_chunks_mut::<16>().0);
     for (sizes, (factor, scales)) in sizes.as_chunks::<16>().0.iter().zip(out) {
-        let most = super::number::signed_extreme(sizes);
+        let most = Scalar.signed_extreme(sizes);
         if most != 0.0 {
             let inverse = -32.0 / most;
             *scales = each(sizes, |v| {

@@ -1,8 +1,8 @@
 //! Q4_0: 32 levels of four bits around 8, one half-precision scale.
 
 use super::number::{
-    check_f16, each, from_f16, inverse, pack_nibbles, signed_extreme, sum_of_squares, to_f16,
-    truncate, unpack_nibbles,
+    check_f16, each, from_f16, inverse, pack_nibbles, sum_of_squares, to_f16, truncate,
+    unpack_nibbles,
 };
 use super::search::{Fit, Groups, Search};
 use super::{BATCH, Block, Row};
@@ -21,8 +21,8 @@ const _: () = assert!(size_of::<BlockQ4_0>() == 18);
 
 impl BlockQ4_0 {
     #[inline(always)]
-    fn encode(x: &[f32; 32]) -> Self {
-        let d = signed_extreme(x) / -8.0;
+    fn encode(search: impl Search, x: &[f32; 32]) -> Self {
+        let d = search.signed_extreme(x) / -8.0;
         let id = inverse(d);
         Self {
             d: to_f16(d),
@@ -37,7 +37,7 @@ unsafe impl Block<32> for BlockQ4_0 {
     fn encode_row<S: Search>(search: S, row: Row<'_>, out: &mut [Self]) {
         let Some(_) = row.importance else {
             for (out, x) in out.iter_mut().zip(row.x.as_chunks().0) {
-                *out = Self::encode(x);
+                *out = Self::encode(search, x);
             }
             return;
         };

@@ -1,11 +1,10 @@
 //! Q5_0: 32 levels of five bits around 16, one half-precision scale.
 
 use super::number::{
-    check_f16, each, from_f16, inverse, pack_nibbles, signed_extreme, to_f16, truncate,
-    unpack_nibbles,
+    check_f16, each, from_f16, inverse, pack_nibbles, to_f16, truncate, unpack_nibbles,
 };
 use super::q4_0::fit_symmetric;
-use super::search::Search;
+use super::search::{Scalar, Search};
 use super::{Block, Row};
 
 /// `value = d * (level - 16)`; the low four bits in `qs` as in [`pack_nibbles`], the fifth in `qh`.
@@ -24,32 +23,28 @@ const _: () = assert!(size_of::<BlockQ5_0>() == 22);
 
 impl BlockQ5_0 {
     #[inline(always)]
-    fn encode(x: &[f32; 32]) -> Self {
-        let d = signed_extreme(x) / -16.0;
+    fn encode(search: impl Search, x: &[f32; 32]) -> Self {
+        let d = search.signed_extreme(x) / -16.0;
         let id = inverse(d);
-        Self::pack(to_f16(d), &each(x, |v| truncate(v * id + 16.5, 31)))
+        let levels = each(x, |v| truncate(v * id + 16.5, 31));
+        Self::pack(search, to_f16(d), &levels)
     }
 
     #[inline(always)]
-    fn pack(d: [u8; 2], levels: &[u8; 32]) -> Self {
-        let (qh, qs) = split_fifth(levels);
+    fn pack(search: impl Search, d: [u8; 2], levels: &[u8; 32]) -> Self {
+        let (qh, qs) = split_fifth(search, levels);
         Self { d, qh, qs }
     }
 }
 
 /// Splits five-bit levels into fifth bits and packed low bits.
 #[inline(always)]
-pub fn split_fifth(levels: &[u8; 32]) -> ([u8; 4], [u8; 16]) {
-    let (mut high, mut low) = ([0; 4], [0; 32]);
-    for (high, levels) in high.iter_mut().zip(levels.as_chunks::<8>().0) {
-        // The product gathers bit 0 of byte i of its first factor at bit 56 + i.
-        let fifths = u64::from_le_bytes(*levels) >> 4 & 0x0101_0101_0101_0101;
-        *high = (fifths.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
-    }
+pub fn split_fifth(search: impl Search, levels: &[u8; 32]) -> ([u8; 4], [u8; 16]) {
+    let mut low = [0; 32];
     for (low, level) in low.iter_mut().zip(levels) {
         *low = level & 15;
     }
-    (high, pack_nibbles(&low))
+    (search.fifth_bits(levels), pack_nibbles(&low))
 }
 
 /// Undoes [`split_fifth`].
@@ -70,11 +65,13 @@ unsafe impl Block<32> for BlockQ5_0 {
     fn encode_row<S: Search>(search: S, row: Row<'_>, out: &mut [Self]) {
         let Some(_) = row.importance else {
             for (out, x) in out.iter_mut().zip(row.x.as_chunks().0) {
-                *out = Self::encode(x);
+                *out = Self::encode(search, x);
             }
             return;
         };
-        fit_symmetric(search, row, 16.0, out, Self::pack);
+        fit_symmetric(search, row, 16.0, out, |d, levels| {
+            Self::pack(Scalar, d, levels)
+        });
     }
 
     #[inline(always)]

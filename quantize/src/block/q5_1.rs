@@ -3,7 +3,7 @@
 use super::number::{check_f16, from_f16};
 use super::q4_1::fit_range;
 use super::q5_0::{join_fifth, split_fifth};
-use super::search::Search;
+use super::search::{Scalar, Search};
 use super::{Block, Row};
 
 /// `value = d * level + m`; low bits and fifth bits as in Q5_0.
@@ -27,7 +27,7 @@ unsafe impl Block<32> for BlockQ5_1 {
     #[inline(always)]
     fn encode_row<S: Search>(search: S, row: Row<'_>, out: &mut [Self]) {
         fit_range(search, row, 31, out, |d, m, levels| {
-            let (qh, qs) = split_fifth(levels);
+            let (qh, qs) = split_fifth(Scalar, levels);
             Self { d, m, qh, qs }
         });
     }

@@ -1,9 +1,7 @@
 //! Q6_K: 256 signed levels of six bits in 16 sub-blocks of 16, each with an eight-bit scale.
 
-use super::number::{
-    EPSILON, byte, check_f16, clamp, each, from_f16, round_even, signed_extreme, to_f16,
-};
-use super::search::{Fit, Groups, Search};
+use super::number::{EPSILON, byte, check_f16, clamp, each, from_f16, round_even, to_f16};
+use super::search::{Fit, Groups, Scalar, Search};
 use super::super_block::LEN;
 use super::{BATCH, Block, Row};
 
@@ -37,7 +35,7 @@ impl BlockQ6K {
         for (size, fit) in sizes.iter_mut().zip(fits) {
             *size = fit.scale;
         }
-        let most = signed_extreme(&sizes);
+        let most = Scalar.signed_extreme(&sizes);
         if most.abs() < EPSILON {
             return Self::ZERO;
         }

@@ -1,6 +1,6 @@
 //! Q8_0: 32 signed bytes and a half-precision scale.
 
-use super::number::{check_f16, each, from_f16, inverse, largest_magnitude, round_away, to_f16};
+use super::number::{check_f16, each, from_f16, inverse, round_away, to_f16};
 use super::search::Search;
 use super::{Block, Row};
 
@@ -18,8 +18,8 @@ const _: () = assert!(size_of::<BlockQ8_0>() == 34);
 
 impl BlockQ8_0 {
     #[inline(always)]
-    fn encode(x: &[f32; 32]) -> Self {
-        let d = largest_magnitude(x) / 127.0;
+    fn encode(search: impl Search, x: &[f32; 32]) -> Self {
+        let d = search.largest_magnitude(x) / 127.0;
         // The levels come from the scale before it is rounded to f16.
         let id = inverse(d);
         Self {
@@ -33,9 +33,9 @@ impl BlockQ8_0 {
 unsafe impl Block<32> for BlockQ8_0 {
     /// Importance changes nothing: the scale is given by the largest value.
     #[inline(always)]
-    fn encode_row<S: Search>(_: S, row: Row<'_>, out: &mut [Self]) {
+    fn encode_row<S: Search>(search: S, row: Row<'_>, out: &mut [Self]) {
         for (out, x) in out.iter_mut().zip(row.x.as_chunks().0) {
-            *out = Self::encode(x);
+            *out = Self::encode(search, x);
         }
     }
 

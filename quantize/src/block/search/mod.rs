@@ -9,6 +9,7 @@ pub mod codebook;
 pub mod descent;
 pub mod fp4;
 pub mod positive;
+pub mod reach;
 pub mod symmetric;
 
 use super::lanes::{Isa, MOST};
@@ -76,6 +77,30 @@ pub trait Search: Copy {
     fn codebook_levels(self, x: &[f32; 32], inverse: f32) -> [u8; 32];
     /// Nearest four-bit floats of a block with a given scale: see [`fp4`].
     fn fp4<const N: usize>(self, x: &[f32; N], scale: f32) -> [u8; N];
+    /// How far the values go above and below zero: see [`reach`].
+    fn reach<const N: usize>(self, x: &[f32; N]) -> (f32, f32);
+    /// Bit 4 of each level: bit k of the little-endian result belongs to level k.
+    fn fifth_bits(self, levels: &[u8; 32]) -> [u8; 4];
+
+    /// The value of largest magnitude with its sign: the first one where two tie, 0 for an all-zero group.
+    #[inline(always)]
+    fn signed_extreme<const N: usize>(self, x: &[f32; N]) -> f32 {
+        let (above, below) = self.reach(x);
+        if above == below {
+            let first = x.iter().find(|v| above > 0.0 && v.abs() == above);
+            return first.copied().unwrap_or_default();
+        }
+        // The sign as a bit and not as a branch, which would be guessed wrong every second time.
+        let sign = u32::from(below > above) << 31;
+        f32::from_bits(above.max(below).to_bits() | sign)
+    }
+
+    /// The largest magnitude of a group; NaN is passed over.
+    #[inline(always)]
+    fn largest_magnitude<const N: usize>(self, x: &[f32; N]) -> f32 {
+        let (above, below) = self.reach(x);
+        if above > below { above } else { below }
+    }
 }
 
 /// The specification.
@@ -128,6 +153,22 @@ impl Search for Scalar {
     #[inline(always)]
     fn fp4<const N: usize>(self, x: &[f32; N], scale: f32) -> [u8; N] {
         x.map(|v| fp4::nearest(v, scale))
+    }
+
+    #[inline(always)]
+    fn reach<const N: usize>(self, x: &[f32; N]) -> (f32, f32) {
+        reach::scalar(x)
+    }
+
+    #[inline(always)]
+    fn fifth_bits(self, levels: &[u8; 32]) -> [u8; 4] {
+        let mut bits = [0; 4];
+        for (bits, levels) in bits.iter_mut().zip(levels.as_chunks::<8>().0) {
+            // The product gathers bit 0 of byte i of its first factor at bit 56 + i.
+            let fifths = u64::from_le_bytes(*levels) >> 4 & 0x0101_0101_0101_0101;
+            *bits = (fifths.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+        }
+        bits
     }
 }
 
@@ -289,5 +330,15 @@ impl<I: Isa> Search for Wide<I> {
     #[inline(always)]
     fn fp4<const N: usize>(self, x: &[f32; N], scale: f32) -> [u8; N] {
         fp4::count_below(x, scale)
+    }
+
+    #[inline(always)]
+    fn reach<const N: usize>(self, x: &[f32; N]) -> (f32, f32) {
+        reach::lanes(self.0, x)
+    }
+
+    #[inline(always)]
+    fn fifth_bits(self, levels: &[u8; 32]) -> [u8; 4] {
+        self.0.fifth_bits(levels)
     }
 }
