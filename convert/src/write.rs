@@ -142,7 +142,7 @@ impl Buffers {
             let count = bytes.len() / row_bytes;
             self.values.resize(count * columns, 0.0);
             matrix.read(first..first + count as u64, &mut self.values)?;
-            if let Some(at) = first_not_finite(&self.values) {
+            if let Some(at) = block::float::first_not_finite(&self.values) {
                 let row = first + (at / columns) as u64;
                 let message = format!("holds {} in row {row}", self.values[at]);
                 let (path, name) = matrix.blame();
@@ -171,14 +171,4 @@ impl Buffers {
         );
         Error::tensor(path, name, message)
     }
-}
-
-fn first_not_finite(values: &[f32]) -> Option<usize> {
-    // The largest bit pattern first, which is vector code; the place only when there is one.
-    let largest = values
-        .iter()
-        .fold(0, |most, value| most.max(value.to_bits() & 0x7FFF_FFFF));
-    (largest >= f32::INFINITY.to_bits())
-        .then(|| values.iter().position(|value| !value.is_finite()))
-        .flatten()
 }
