@@ -21,36 +21,30 @@ if [ -z "${LLAMA_BENCH:-}" ]; then
 fi
 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.free --format=csv
 
-# Prints "prompt decoding" in tokens per second, from either program's JSON.
-speeds() {
-    python3 - "$1" <<'PY'
+# row NAME JSON: a row of the table, in tokens per second, from either program's JSON; of several runs the best.
+row() {
+    python3 - "$@" >>"$results/table" <<'PY'
 import json, sys
-prompt = decoding = float("nan")
-for row in json.load(open(sys.argv[1])):
+name, file = sys.argv[1:]
+speeds = {}
+for row in json.load(open(file)):
     mean = row["tokens_per_second"]["mean"] if "tokens_per_second" in row else row["avg_ts"]
-    if row["n_gen"] == 0:
-        prompt = mean
-    elif row["n_prompt"] == 0:
-        decoding = mean
-print(f"{prompt:.1f} {decoding:.1f}")
+    test = row["n_prompt"], row["n_gen"]
+    speeds[test] = max(mean, speeds.get(test, 0))
+cells = [speeds.get(test, float("nan")) for test in ((512, 0), (2048, 0), (0, 128))]
+print("|", name, "|", " | ".join(f"{cell:.1f}" for cell in cells), "|")
 PY
 }
 
-# row NAME JSON...: a row of the table.
-row() {
-    read -r prompt decoding < <(speeds "$2")
-    printf '| %s | %s | %s |\n' "$1" "$prompt" "$decoding" >>"$results/table"
-}
-
-printf '| program, split | prompt 512, tokens/s | decoding 128, tokens/s |\n|---|---|---|\n' >"$results/table"
+printf '| program, split | prompt 512 | prompt 2048 | decoding 128 |\n|---|---|---|---|\n' >"$results/table"
 for feature in cuda vulkan; do
     binary=target/$feature/release/fourfold
     cargo build --release --features "$feature" --target-dir "target/$feature"
-    CARGO_TARGET_DIR=target/$feature scripts/gpu_parity.sh "$feature"
+    CARGO_TARGET_DIR=target/$feature FOURFOLD_TEST_MODEL=$model scripts/gpu_parity.sh "$feature"
     "$binary" devices
     for split in "--gpu-layers all" "--gpu-memory $budget"; do
         # shellcheck disable=SC2086
-        "$binary" bench "$model" $split --ctx 4096 -p 512 -n 128 -r 5 -o json >"$results/ours.json"
+        "$binary" bench "$model" $split --ctx 4096 -p 512,2048 -n 128 -r 5 -o json >"$results/ours.json"
         row "fourfold $feature, $split" "$results/ours.json"
     done
 done
@@ -61,7 +55,7 @@ layers=$(sed -nE 's/.*attention of (all|the last [0-9]+ of) ([0-9]+).*/\2/p' <<<
 with=$(sed -nE 's/ *experts.* of (all|the last) ([0-9]+).*/\2/p' <<<"$plan")
 for split in "-ncmoe 0" "-ncmoe $((layers - ${with:-0}))"; do
     # shellcheck disable=SC2086
-    "$LLAMA_BENCH" -m "$model" -ngl 99 $split -fa 1 -p 512 -n 128 -r 5 -o json >"$results/theirs.json"
+    "$LLAMA_BENCH" -m "$model" -ngl 99 $split -fa 1 -ub 512,2048 -p 512,2048 -n 128 -r 5 -o json >"$results/theirs.json"
     row "llama.cpp CUDA, $split" "$results/theirs.json"
 done
 cat "$results/table"

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 feature=${1:-vulkan}
-export FOURFOLD_TEST_GPU=1
+export FOURFOLD_TEST_GPU=all
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 # One test after another: two processes' worth of weights on a card is too much, and the software driver uses all cores.

@@ -154,4 +154,59 @@ mod with_a_gpu {
         assert!(stderr(&device).contains("experts"), "{}", stderr(&device));
         assert_eq!(stdout(&host), stdout(&device));
     }
+
+    /// Only builds for tests can lose a device on purpose.
+    #[cfg(debug_assertions)]
+    #[test]
+    fn a_lost_device_ends_in_a_sentence_and_leaves_a_session_that_goes_on() {
+        use std::io::Write;
+        use std::process::Stdio;
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+        let (asked, talked) = (file("asked.session"), file("talked.session"));
+        let ask = |place: &[&str], session: &str, graphs: &str| {
+            let question = ["run", "-p", "What is the capital of France?", "--temp", "0"];
+            Command::new(env!("CARGO_BIN_EXE_fourfold"))
+                .args(question)
+                .args(["-n", "8", "--session", session])
+                .args(place)
+                .env("FOURFOLD_TEST_LOSE_DEVICE", graphs)
+                .output()
+                .unwrap()
+        };
+        let sentence = |output: &Output| {
+            let text = stderr(output);
+            let lost: Vec<&str> = text.lines().filter(|it| it.contains("gave up")).collect();
+            assert!(lost.len() == 1 && !text.contains("panicked"), "{text}");
+            assert!(lost[0].contains("lost on purpose"), "{text}");
+            assert!(lost[0].contains("--no-gpu"), "{text}");
+        };
+        let first = ask(&["--device", "CPU"], &asked, "1000000");
+        assert!(first.status.success(), "{}", stderr(&first));
+        // It reads the prompt, and is gone after a few tokens.
+        let lost = ask(&["--device", "CPU"], &asked, "5");
+        assert_eq!(lost.status.code(), Some(1), "{}", stderr(&lost));
+        sentence(&lost);
+
+        let mut chat = Command::new(env!("CARGO_BIN_EXE_fourfold"))
+            .args(["chat", "--device", "CPU", "-n", "8", "--session", &talked])
+            .env("FOURFOLD_TEST_LOSE_DEVICE", "5")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = chat.stdin.take().unwrap();
+        input
+            .write_all(b"What is the capital of France?\n")
+            .unwrap();
+        drop(input);
+        sentence(&chat.wait_with_output().unwrap());
+
+        for session in [&asked, &talked] {
+            let again = ask(&["--no-gpu"], session, "0");
+            assert!(again.status.success(), "{}", stderr(&again));
+        }
+    }
 }

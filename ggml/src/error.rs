@@ -20,7 +20,9 @@ pub enum Error {
         free: usize,
     },
     /// The device or its driver gave up: it was reset, or another program took its memory.
-    #[error("{device} gave up ({reason}): its driver was reset, or its memory ran out")]
+    #[error(
+        "{device} gave up ({reason}): its driver was reset, or its memory ran out; run again, or with --no-gpu"
+    )]
     Device {
         /// The device's name.
         device: String,

@@ -11,6 +11,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(debug_assertions)]
+use crate::guard::lose_device_if_asked;
 use crate::guard::{guard, text};
 use crate::store::{self, Context, ElementType, Plain, new_tensor};
 use crate::{Error, Store, Stream, TensorId, raw};
@@ -203,7 +205,11 @@ impl Graph {
         stream.prepare(self.id)?;
         let (pointer, graph) = (stream.as_ptr(), self.graph.as_ptr());
         // SAFETY: a graph whose tensors all have memory on this stream's device.
-        let status = guard(|| unsafe { raw::ggml_backend_graph_compute(pointer, graph) });
+        let status = guard(|| unsafe {
+            #[cfg(debug_assertions)]
+            lose_device_if_asked();
+            raw::ggml_backend_graph_compute(pointer, graph)
+        });
         let reason = match status {
             Ok(raw::GGML_STATUS_SUCCESS) => return Ok(()),
             Ok(status) => format!("status {status}"),

@@ -65,6 +65,28 @@ pub(crate) fn guard<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     }
 }
 
+/// Ends the call that it is made in like a lost device would, if a test asked for that: `FOURFOLD_TEST_LOSE_DEVICE=N` is a
+/// device that computes N graphs. Builds for use do not look.
+#[cfg(debug_assertions)]
+pub(crate) fn lose_device_if_asked() {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static LEFT: OnceLock<Option<usize>> = OnceLock::new();
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    let asked = || {
+        std::env::var("FOURFOLD_TEST_LOSE_DEVICE")
+            .ok()?
+            .parse()
+            .ok()
+    };
+    if let Some(left) = *LEFT.get_or_init(asked)
+        && DONE.fetch_add(1, Ordering::Relaxed) >= left
+    {
+        // SAFETY: three C strings; the exception that this throws ends at the guard.
+        unsafe { raw::ggml_abort(c"device".as_ptr(), 0, c"lost on purpose".as_ptr()) }
+    }
+}
+
 /// A C string as text; empty for null.
 ///
 /// # Safety

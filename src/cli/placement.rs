@@ -128,6 +128,7 @@ impl GpuArgs {
             cpu_moe: self.cpu_moe.unwrap_or_default(),
             context: Some(model.options().context).filter(|&context| context > 0),
             budget: self.gpu_memory,
+            ..Wish::default()
         };
         let sizes = model.sizes();
         let mut tries = 0;

@@ -6,7 +6,7 @@
 //! snapshot, a few MB, to which the cache can return.
 
 use super::Error;
-use crate::model::{self, Batch, CHUNK, Logits, Model, Sequence, Snapshot, persist};
+use crate::model::{self, Batch, Logits, Model, Sequence, Snapshot, persist};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
@@ -137,7 +137,7 @@ impl Context {
             let kept = mark.and_then(|mark| self.marks[mark].logits.as_ref());
             logits.clone_from(kept.ok_or(Error::EmptyPrompt)?);
         }
-        for chunk in prompt[position..].chunks(CHUNK) {
+        for chunk in prompt[position..].chunks(self.model.chunk()) {
             self.extend(chunk, logits)?;
             if !go_on(self.tokens.len()) {
                 return Err(Error::Interrupted);

@@ -11,7 +11,7 @@ use super::rope::{Rope, Turns};
 use super::weights::Linear;
 use super::{Config, Error, Sequence, Weights};
 
-/// Tokens that pass through the layers together; longer batches are cut.
+/// Tokens that pass through the layers together; longer batches are cut. A device may take several times as many.
 pub const CHUNK: usize = 512;
 
 /// What a forward pass computes with.
@@ -93,7 +93,8 @@ impl Engine<'_> {
         }
         logits.vocabulary = self.config.vocabulary;
         logits.values.clear();
-        for tokens in batch.tokens.chunks(CHUNK) {
+        let chunk = scratch.device.as_ref().map_or(CHUNK, |it| it.plan().chunk);
+        for tokens in batch.tokens.chunks(chunk) {
             let count = |sequence| {
                 tokens
                     .iter()

@@ -74,6 +74,7 @@ pub struct Model {
     kernels: Kernels,
     /// The cache that sequences begin with for layers on a GPU.
     empty_device_cache: offload::Cache,
+    chunk: usize,
     running: Mutex<Running>,
 }
 
@@ -145,6 +146,7 @@ impl Model {
             rope: Rope::new(&config.rope),
             kernels,
             empty_device_cache: offload::Cache::default(),
+            chunk: CHUNK,
             running: Mutex::new(Running {
                 pool: Pool::new(threads),
                 scratch: Scratch::new(weights.has_float_matrices()),
@@ -235,6 +237,7 @@ impl Model {
         let device = offload::Device::open(&source, plan, progress)?;
         self.empty_device_cache = device.new_cache();
         self.options.context = plan.context;
+        self.chunk = plan.chunk;
         self.running().scratch.device = Some(device);
         Ok(())
     }
@@ -246,9 +249,14 @@ impl Model {
         Some((device.plan().clone(), device.scratch_bytes()))
     }
 
+    /// Tokens that pass through the layers together: [`CHUNK`], or more where experts are brought to a GPU.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
     /// Runs a batch: fills the sequences' caches and computes the logits that its tokens ask for.
     ///
-    /// Long batches pass through the layers in chunks of [`CHUNK`] tokens. After an error, sequences hold the chunks
+    /// Long batches pass through the layers in chunks of [`Model::chunk`] tokens. After an error, sequences hold the chunks
     /// that were complete; [`Sequence::truncate`] takes them back.
     pub fn forward(
         &self,

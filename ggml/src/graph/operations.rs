@@ -294,8 +294,8 @@ impl GraphBuilder {
         self.add_node(|context| unsafe { raw::ggml_permute(context, x.as_ptr(), a, b, c, d) })
     }
 
-    /// The first numbers of `x`, which has no gaps, in a shape of their own and without copying.
-    pub fn prefix(&mut self, x: Value, dims: [usize; 4]) -> Result<Value, Error> {
+    /// The numbers of `x`, which has no gaps, from `start` on, in a shape of their own and without copying.
+    pub fn view(&mut self, x: Value, start: usize, dims: [usize; 4]) -> Result<Value, Error> {
         let x = self.get(x)?;
         let count = |shape: [usize; 4]| {
             let product = |product: usize, &dim: &usize| product.checked_mul(dim);
@@ -306,19 +306,24 @@ impl GraphBuilder {
             let block = raw::ggml_blck_size(kind(x)) as usize;
             (raw::ggml_is_contiguous(x.as_ptr()), block)
         };
-        let shorter = count(dims).is_some_and(|wanted| Some(wanted) <= count(shape(x)));
+        let end = count(dims).and_then(|wanted| wanted.checked_add(start));
+        let inside = end.is_some_and(|end| Some(end) <= count(shape(x)));
+        let whole = dims[0].is_multiple_of(block) && start.is_multiple_of(block);
         self.check(
-            dense && shorter && !dims.contains(&0) && dims[0].is_multiple_of(block),
-            "prefix",
-            &[shape(x), dims],
+            dense && inside && !dims.contains(&0) && whole,
+            "view",
+            &[shape(x), dims, [start, 0, 0, 0]],
             "no more numbers than there are, in whole blocks",
         )?;
         let [a, b, c, d] = dims.map(|dim| dim as i64);
         // SAFETY: a row of whole blocks has a size; see mul_mat for the view, which ends where `x` does at the latest.
         self.add_node(|context| unsafe {
-            let row = raw::ggml_row_size(kind(x), a);
+            let (row, offset) = (
+                raw::ggml_row_size(kind(x), a),
+                raw::ggml_row_size(kind(x), start as i64),
+            );
             let (plane, volume) = (row * dims[1], row * dims[1] * dims[2]);
-            raw::ggml_view_4d(context, x.as_ptr(), a, b, c, d, row, plane, volume, 0)
+            raw::ggml_view_4d(context, x.as_ptr(), a, b, c, d, row, plane, volume, offset)
         })
     }
 

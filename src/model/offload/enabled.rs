@@ -1,11 +1,14 @@
 //! Layers on a device, through ggml.
 
+mod cache;
 mod device;
 mod graph;
 mod layout;
+mod pace;
 mod pages;
 mod pass;
 mod persist;
+mod stage;
 mod tensors;
 
 use ggml_sys_bindgen::{Device as Found, Kind};

@@ -23,7 +23,9 @@ use enabled as build;
 
 pub use build::{AVAILABLE, cards};
 pub(in crate::model) use build::{Cache, Copies, Device};
-pub use plan::{Amount, Bytes, Card, HEAD_ROWS, LayerSize, Plan, PlanError, Sizes, Wish, plan};
+pub use plan::{
+    Amount, Bytes, Card, HEAD_ROWS, LayerSize, Plan, PlanError, Sizes, Streaming, Wish, plan,
+};
 pub use table::gib;
 
 use super::forward::CHUNK;

@@ -27,6 +27,11 @@ impl fmt::Display for Plan {
             ("layers", bytes.attention, layers),
             ("experts", bytes.experts, experts),
             ("head", bytes.head, String::new()),
+            (
+                "stage",
+                bytes.stage,
+                "for other experts on their way".into(),
+            ),
             ("cache", bytes.cache, format!("{} positions", self.context)),
             ("scratch", bytes.scratch, String::new()),
             (
@@ -35,6 +40,9 @@ impl fmt::Display for Plan {
                 format!("and {} for the driver and others", gib(self.headroom)),
             ),
         ] {
+            if part == "stage" && bytes == 0 {
+                continue;
+            }
             let line = format!("  {part:<8} {:>10}  {what}", gib(bytes));
             writeln!(out, "{}", line.trim_end())?;
         }

@@ -3,19 +3,22 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ggml_sys_bindgen::{ElementType, Error as DeviceError, Store, StoreBuilder, Stream, TensorId};
+use ggml_sys_bindgen::{Error as DeviceError, Stream};
 
+use super::cache::LayerTensors;
 use super::graph::{Built, Form, Parts};
 use super::layout::row_bytes;
-use super::pages::{Cache, LayerTensors, Pool};
-use super::tensors::{DeviceHead, DeviceLayer, Inputs, Progress, element, obstacle};
-use crate::kernels::page::{KvType, PAGE, PageLayout};
+use super::pace::Pace;
+use super::pages::{Cache, Pool};
+use super::stage::Stage;
+use super::tensors::{DeviceHead, DeviceLayer, Inputs, Progress, obstacle};
+use crate::kernels::page::{KvType, PAGE};
 use crate::model::forward::CHUNK;
 use crate::model::offload::{HEAD_ROWS, Plan, Source};
 use crate::model::{Config, Error};
 
-/// Graphs that are kept for later; a decoded token uses as many as there are spans.
-const MOST_GRAPHS: usize = 256;
+/// Graphs that are kept for later; a decoded token uses as many as there are spans, a wide batch four times as many.
+const MOST_GRAPHS: usize = 512;
 /// Pages by which the visible part of the cache grows from one graph to the next.
 const GROWTH: usize = 4;
 
@@ -27,6 +30,9 @@ pub struct Device {
     /// Of each layer: the index of its list of pages, and its cache.
     caches: Vec<(usize, LayerTensors)>,
     head: DeviceHead,
+    /// Where experts from the host's memory are computed, and when.
+    pub(super) stage: Option<Stage>,
+    pub(super) pace: Pace,
     pub(super) inputs: Inputs,
     pub(super) pools: Vec<Arc<Pool>>,
     magnitude: f32,
@@ -74,13 +80,14 @@ impl Device {
                 windows.push(*window);
             }
         }
-        let inputs = Inputs::new(&stream, rope, &windows, plan, CHUNK)?;
+        let inputs = Inputs::new(&stream, rope, &windows, plan)?;
         let mut caches = Vec::new();
         for layer in plan.first..plan.layers {
             let window = config.windows[layer];
             let list = windows.iter().position(|other| *other == window);
             let list = list.expect("every window of these layers was listed above");
-            caches.push((list, cache(&stream, &layout, layer, plan.places(window))?));
+            let tensors = LayerTensors::new(&stream, &layout, layer, plan.places(window))?;
+            caches.push((list, tensors));
         }
         let pools = windows.iter().enumerate().map(|(list, &window)| {
             let tensors = caches.iter().filter(|(other, _)| *other == list);
@@ -96,12 +103,21 @@ impl Device {
             layers.push(DeviceLayer::load(&stream, layer, with_experts, progress)?);
         }
         let head = DeviceHead::load(&stream, &weights.norm, &weights.head, progress)?;
+        let (mut stage, mut rate) = (None, f64::INFINITY);
+        if plan.bytes.stage > 0 {
+            let layer = &weights.layers[plan.first];
+            let place = Stage::new(&stream, layer)?;
+            rate = place.rate(layer)?;
+            stage = Some(place);
+        }
         let mut device = Self {
             stream,
             plan: plan.clone(),
             layers,
             caches,
             head,
+            stage,
+            pace: Pace::new(rate),
             inputs,
             pools,
             magnitude: rope.magnitude() as f32,
@@ -130,6 +146,9 @@ impl Device {
             }
         }
         self.built(config, self.head_form(config, HEAD_ROWS))?;
+        if self.stage.is_some() {
+            self.built(config, self.stage_form(config, CHUNK))?;
+        }
         self.graphs.clear();
         Ok(())
     }
@@ -175,6 +194,8 @@ impl Device {
         let form = |start, end, experts| Form {
             layers: (start, end),
             experts,
+            stage: false,
+            start: 0,
             tokens: 0,
             wanted: None,
             head: false,
@@ -194,10 +215,21 @@ impl Device {
         Form {
             layers: (config.layers, config.layers),
             experts: false,
+            stage: false,
+            start: 0,
             tokens: rows,
             wanted: None,
             head: true,
             positions: [0; 2],
+        }
+    }
+
+    /// The experts that were brought here last.
+    pub(super) fn stage_form(&self, config: &Config, tokens: usize) -> Form {
+        Form {
+            stage: true,
+            head: false,
+            ..self.head_form(config, tokens)
         }
     }
 
@@ -215,6 +247,7 @@ impl Device {
                 layers: &self.layers,
                 caches: &self.caches,
                 first: self.plan.first,
+                stage: self.stage.as_ref(),
                 head: &self.head,
             };
             let built = parts.build(&form, stream)?;
@@ -274,44 +307,6 @@ impl Device {
             None => Ok(()),
         }
     }
-}
-
-/// The keys and values of one layer.
-fn cache(
-    stream: &Stream,
-    layout: &PageLayout,
-    layer: usize,
-    places: usize,
-) -> Result<LayerTensors, DeviceError> {
-    let kind = match layout.kv_type {
-        KvType::F32 => ElementType::F32,
-        KvType::F16 => ElementType::F16,
-        KvType::Q8_0 => element(fourfold_quantize::dtype::DType::Q8_0).unwrap_or(ElementType::F16),
-    };
-    let mut builder = StoreBuilder::new(2);
-    let dims = [layout.kv_heads * layout.head_dim, places * PAGE];
-    let keys = builder.tensor(kind, &dims)?;
-    let values = builder.tensor(kind, &dims)?;
-    let store = builder.allocate(stream, "the cache of a layer")?;
-    clear(&store, [keys, values], places * PAGE * row_bytes(layout))?;
-    Ok(LayerTensors {
-        layer,
-        store,
-        keys,
-        values,
-    })
-}
-
-/// Zeros: masked values are multiplied by zero, and what was in memory before may be no number.
-fn clear(store: &Store, tensors: [TensorId; 2], bytes: usize) -> Result<(), DeviceError> {
-    let zeros = vec![0u8; bytes.min(1 << 22)];
-    for tensor in tensors {
-        for offset in (0..bytes).step_by(zeros.len()) {
-            let len = zeros.len().min(bytes - offset);
-            store.upload(tensor, offset, &zeros[..len])?;
-        }
-    }
-    Ok(())
 }
 
 /// The model's error for a device's.

@@ -6,7 +6,8 @@ use ggml_sys_bindgen::{
     ElementType, Error, Graph, GraphBuilder, Rope, Store, Stream, TensorId, Value,
 };
 
-use super::pages::LayerTensors;
+use super::cache::LayerTensors;
+use super::stage::Stage;
 use super::tensors::{DeviceExperts, DeviceHead, DeviceLayer, DeviceLinear, Inputs};
 use crate::model::Config;
 
@@ -20,6 +21,10 @@ pub struct Form {
     pub layers: (usize, usize),
     /// Whether the experts of its layers are on the device; else it ends with the attention of its only layer.
     pub experts: bool,
+    /// Whether it is the experts on the stage, and no layer.
+    pub stage: bool,
+    /// The first of the batch's tokens that come in.
+    pub start: usize,
     /// Tokens that come in.
     pub tokens: usize,
     /// Tokens that go on after the attention of the last layer of the model, if it is among these layers.
@@ -48,6 +53,7 @@ pub struct Parts<'a> {
     pub layers: &'a [DeviceLayer],
     pub caches: &'a [(usize, LayerTensors)],
     pub first: usize,
+    pub stage: Option<&'a Stage>,
     pub head: &'a DeviceHead,
 }
 
@@ -75,6 +81,9 @@ impl Parts<'_> {
             {
                 x = Some(make.experts(&self.layer(index).store, experts, stream)?);
             }
+        }
+        if let (Some(stream), Some(stage), true) = (x, self.stage, form.stage) {
+            x = Some(make.experts(&stage.store, &stage.experts, stream)?);
         }
         if let (Some(stream), true) = (x, form.head) {
             x = Some(make.head(stream)?);
@@ -122,7 +131,7 @@ impl Maker<'_> {
         let key = self.linear(store, &layer.key, h)?;
         let key = self.turn(key, kv_heads, shared.factors)?;
         let value = self.linear(store, &layer.value, h)?;
-        let rows = self.shared(shared.rows, [tokens, 1, 1, 1])?;
+        let rows = self.shared(shared.rows, self.form.start, [tokens, 1, 1, 1])?;
         let mut caches = [key, value];
         for (new, tensor) in caches.iter_mut().zip([cache.keys, cache.values]) {
             let all = self.graph.stored(&cache.store, tensor)?;
@@ -130,7 +139,7 @@ impl Maker<'_> {
             let rows_of_new = self.graph.reshape(*new, flat)?;
             self.graph.set_rows(all, rows_of_new, rows)?;
             let seen = [head_dim, kv_heads, positions, 1];
-            let seen = self.graph.prefix(all, seen)?;
+            let seen = self.graph.view(all, 0, seen)?;
             *new = self.graph.permute(seen, [0, 2, 1, 3])?;
         }
         if wanted == Some(0) {
@@ -139,7 +148,11 @@ impl Maker<'_> {
         let query = self.linear(store, &layer.query, h)?;
         let query = self.turn(query, heads, shared.factors)?;
         let query = self.graph.permute(query, [0, 2, 1, 3])?;
-        let mask = self.shared(shared.mask, [positions, tokens, 1, 1])?;
+        let mask = self.shared(
+            shared.mask,
+            self.form.start * positions,
+            [positions, tokens, 1, 1],
+        )?;
         let sinks = self.graph.stored(store, layer.sinks)?;
         let scale = 1.0 / (head_dim as f32).sqrt();
         let [key, value] = caches;
@@ -150,7 +163,7 @@ impl Maker<'_> {
         attended = self.graph.reshape(attended, flat)?;
         let mut x = x;
         if let Some(wanted) = wanted {
-            let rows = self.shared(inputs.wanted, [wanted, 1, 1, 1])?;
+            let rows = self.shared(inputs.wanted, self.form.start, [wanted, 1, 1, 1])?;
             attended = self.graph.get_rows(attended, rows)?;
             x = self.graph.get_rows(x, rows)?;
         }
@@ -245,7 +258,11 @@ impl Maker<'_> {
         let config = self.parts.config;
         let tokens = self.form.tokens;
         let x = self.graph.reshape(x, [config.head_dim, heads, tokens, 1])?;
-        let positions = self.shared(self.parts.inputs.positions, [tokens, 1, 1, 1])?;
+        let positions = self.shared(
+            self.parts.inputs.positions,
+            self.form.start,
+            [tokens, 1, 1, 1],
+        )?;
         let factors = self.graph.stored(&self.parts.inputs.store, factors)?;
         let rope = Rope {
             dimensions: config.rope.dimensions,
@@ -255,9 +272,9 @@ impl Maker<'_> {
         self.graph.rope(x, positions, factors, rope)
     }
 
-    /// The beginning of one of the inputs that all graphs share.
-    fn shared(&mut self, tensor: TensorId, dims: [usize; 4]) -> Result<Value, Error> {
+    /// A part of one of the inputs that all graphs share.
+    fn shared(&mut self, tensor: TensorId, start: usize, dims: [usize; 4]) -> Result<Value, Error> {
         let all = self.graph.stored(&self.parts.inputs.store, tensor)?;
-        self.graph.prefix(all, dims)
+        self.graph.view(all, start, dims)
     }
 }

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use ggml_sys_bindgen::{Error, Store, TensorId};
+use ggml_sys_bindgen::Error;
 
+use super::cache::LayerTensors;
 use crate::kernels::page::PAGE;
 use crate::model::cache::LayerCache;
 
@@ -23,16 +24,6 @@ pub struct Pool {
     /// Bytes of the keys, or the values, of one position.
     pub row_bytes: usize,
     state: Mutex<State>,
-}
-
-/// The cache of one layer.
-#[derive(Clone)]
-pub struct LayerTensors {
-    /// The layer's index in the model.
-    pub layer: usize,
-    pub store: Arc<Store>,
-    pub keys: TensorId,
-    pub values: TensorId,
 }
 
 struct State {

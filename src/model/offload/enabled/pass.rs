@@ -1,6 +1,7 @@
 //! A batch on its way through the layers on the device.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::device::Device;
 use super::graph::Form;
@@ -8,13 +9,55 @@ use super::pages::{List, PageError, Pool, Slot};
 use crate::kernels::page::PAGE;
 use crate::model::batch::BatchToken;
 use crate::model::cache::LayerCache;
-use crate::model::forward::{Engine, Logits, Scratch, elsewhere};
+use crate::model::forward::{CHUNK, Engine, Logits, Scratch, elsewhere};
 use crate::model::offload::HEAD_ROWS;
 use crate::model::phases::Phase;
 use crate::model::{Error, Sequence};
 
 /// Minus infinity as a 16-bit float.
 const HIDDEN: u16 = 0xfc00;
+
+/// Tokens of a batch that go through a graph together: as many as its values were planned for.
+struct Piece {
+    start: usize,
+    tokens: usize,
+    /// How many of them are wanted after the last layer.
+    wanted: usize,
+}
+
+impl Piece {
+    fn of(tokens: usize, wanted: &[usize]) -> Vec<Self> {
+        let starts = (0..tokens).step_by(CHUNK);
+        let piece = |start| Self {
+            start,
+            tokens: CHUNK.min(tokens - start),
+            wanted: rows_of(start, wanted).count(),
+        };
+        starts.map(piece).collect()
+    }
+
+    /// The graph of these layers for this piece.
+    fn form(&self, span: Form, positions: [usize; 2], last: bool) -> Form {
+        Form {
+            start: self.start,
+            tokens: self.tokens,
+            wanted: last.then_some(self.wanted),
+            positions,
+            ..span
+        }
+    }
+
+    /// Its part of the residual stream.
+    fn part<'a>(&self, x: &'a [f32], dim: usize) -> &'a [f32] {
+        &x[self.start * dim..(self.start + self.tokens) * dim]
+    }
+}
+
+/// The wanted rows of the piece that begins here, counted from there.
+fn rows_of(start: usize, wanted: &[usize]) -> impl Iterator<Item = usize> {
+    let inside = move |row: &&usize| (start..start + CHUNK).contains(*row);
+    wanted.iter().filter(inside).map(move |row| row - start)
+}
 
 impl Engine<'_> {
     /// What the layers on the device and the head make of the residual stream in `scratch.x`.
@@ -29,40 +72,95 @@ impl Engine<'_> {
     ) -> Result<(), Error> {
         device.check()?;
         let positions = device.prepare(tokens, wanted, sequences)?;
-        let (dim, vocabulary) = (self.config.dim, self.config.vocabulary);
-        let fused = (1..=HEAD_ROWS).contains(&wanted.len());
+        let (dim, pieces) = (self.config.dim, Piece::of(tokens.len(), wanted));
         for span in device.spans() {
             let (start, end) = span.layers;
             let last = end == self.config.layers;
-            let head = last && span.experts && fused;
-            let rows = if last { wanted.len() } else { tokens.len() };
-            let form = Form {
-                tokens: tokens.len(),
-                wanted: last.then_some(rows),
-                head,
-                positions,
-                ..span
-            };
-            if head {
-                let out = logits.more(rows * vocabulary);
-                device.run(self.config, form, &scratch.x, out)?;
-                return check(out, || "the layers on the GPU".into());
+            if span.experts {
+                for piece in &pieces {
+                    let form = piece.form(span, positions, last);
+                    self.to_the_end(device, form, piece.part(&scratch.x, dim), logits)?;
+                }
+                return Ok(());
             }
-            let mut out = vec![0.0; rows * dim];
-            device.run(self.config, form, &scratch.x, &mut out)?;
+            let mut out = Vec::with_capacity(tokens.len() * dim);
+            for piece in &pieces {
+                let done = out.len();
+                let rows = if last { piece.wanted } else { piece.tokens };
+                out.resize(done + rows * dim, 0.0);
+                let form = piece.form(span, positions, last);
+                let x = piece.part(&scratch.x, dim);
+                device.run(self.config, form, x, &mut out[done..])?;
+            }
             scratch.x = out;
             scratch.phases.end(Phase::Device);
             check(&scratch.x, || format!("layer {} on the GPU", end - 1))?;
-            if !span.experts {
-                self.mixture_of_experts(start, scratch)?;
-            }
+            self.experts_from_host(device, start, scratch)?;
         }
-        for rows in scratch.x.chunks(HEAD_ROWS * dim) {
+        self.head_on_device(device, &scratch.x, logits)
+    }
+
+    /// Logits from the last layers, all of them on the device.
+    fn to_the_end(
+        &self,
+        device: &mut Device,
+        form: Form,
+        x: &[f32],
+        logits: &mut Logits,
+    ) -> Result<(), Error> {
+        let place = || "the layers on the GPU".to_string();
+        let rows = form.wanted.unwrap_or(form.tokens);
+        if (1..=HEAD_ROWS).contains(&rows) {
+            let out = logits.more(rows * self.config.vocabulary);
+            device.run(self.config, Form { head: true, ..form }, x, out)?;
+            return check(out, place);
+        }
+        let mut out = vec![0.0; rows * self.config.dim];
+        device.run(self.config, form, x, &mut out)?;
+        check(&out, place)?;
+        self.head_on_device(device, &out, logits)
+    }
+
+    fn head_on_device(
+        &self,
+        device: &mut Device,
+        x: &[f32],
+        logits: &mut Logits,
+    ) -> Result<(), Error> {
+        let (dim, vocabulary) = (self.config.dim, self.config.vocabulary);
+        for rows in x.chunks(HEAD_ROWS * dim) {
             let form = device.head_form(self.config, rows.len() / dim);
             let out = logits.more(rows.len() / dim * vocabulary);
             device.run(self.config, form, rows, out)?;
             check(out, || "the head".into())?;
         }
+        Ok(())
+    }
+
+    /// The experts of a layer whose weights are in the host's memory, wherever that is faster.
+    fn experts_from_host(
+        &self,
+        device: &mut Device,
+        index: usize,
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        let layer = &self.weights.layers[index];
+        let rows = scratch.x.len() / self.config.dim;
+        let start = Instant::now();
+        if device.brings(layer, rows) {
+            device.bring(self.config, layer, &mut scratch.x)?;
+            scratch.phases.end(Phase::Device);
+            device
+                .pace
+                .took_brought(rows, start.elapsed().as_secs_f64());
+            return check(&scratch.x, || {
+                format!("the experts of layer {index} on the GPU")
+            });
+        }
+        self.mixture_of_experts(index, scratch)?;
+        device
+            .pace
+            .took_on_host(rows, start.elapsed().as_secs_f64());
         Ok(())
     }
 }
@@ -134,18 +232,24 @@ impl Device {
         let store = &self.inputs.store;
         let positions: Vec<i32> = tokens.iter().map(|it| it.position as i32).collect();
         store.upload(self.inputs.positions, 0, &positions)?;
-        let wanted: Vec<i32> = wanted.iter().map(|&row| row as i32).collect();
-        store.upload(self.inputs.wanted, 0, &wanted)?;
+        let starts = || (0..tokens.len()).step_by(CHUNK);
+        for start in starts() {
+            let wanted: Vec<i32> = rows_of(start, wanted).map(|row| row as i32).collect();
+            store.upload(self.inputs.wanted, start * size_of::<i32>(), &wanted)?;
+        }
         for (index, list) in self.inputs.lists.iter().enumerate() {
             let places: Vec<Places> = sequences.iter().map(|it| Places::of(it, index)).collect();
             let row = |token: &BatchToken| places[token.sequence].row(token.position) as i64;
             let rows: Vec<i64> = tokens.iter().map(row).collect();
             store.upload(list.rows, 0, &rows)?;
-            let mut mask = vec![HIDDEN; tokens.len() * visible[index]];
-            for (token, mask) in tokens.iter().zip(mask.chunks_exact_mut(visible[index])) {
-                places[token.sequence].show(token.position, mask);
+            let visible = visible[index];
+            for (start, tokens) in starts().zip(tokens.chunks(CHUNK)) {
+                let mut mask = vec![HIDDEN; tokens.len() * visible];
+                for (token, mask) in tokens.iter().zip(mask.chunks_exact_mut(visible)) {
+                    places[token.sequence].show(token.position, mask);
+                }
+                store.upload(list.mask, start * visible * size_of::<u16>(), &mask)?;
             }
-            store.upload(list.mask, 0, &mask)?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::model::weights::{Experts, Layer, Linear};
 use crate::model::{Config, Rope, memory};
 
 /// Bytes that are copied at once: enough for the bus, and often enough for a progress bar.
-const PIECE: usize = 16 << 20;
+pub(super) const PIECE: usize = 16 << 20;
 
 /// A matrix and what is added to its results.
 pub struct DeviceLinear {
@@ -76,12 +76,14 @@ pub fn element(dtype: DType) -> Option<ElementType> {
 }
 
 /// Declares tensors, then takes memory for all of them and fills them.
-struct Loader<'a> {
-    builder: StoreBuilder,
-    parts: Vec<(TensorId, Part<'a>)>,
+pub(super) struct Loader<'a> {
+    pub builder: StoreBuilder,
+    /// What they are filled with, in the order in which they were declared.
+    pub parts: Vec<(TensorId, Part<'a>)>,
 }
 
-enum Part<'a> {
+/// What a tensor is filled with.
+pub(super) enum Part<'a> {
     Bytes(&'a [u8]),
     Numbers(&'a [f32]),
 }
@@ -90,7 +92,7 @@ enum Part<'a> {
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
 
 impl<'a> Loader<'a> {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             builder: StoreBuilder::new(24),
             parts: Vec::new(),
@@ -125,7 +127,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn experts(&mut self, layer: &'a Layer) -> Result<DeviceExperts, Error> {
+    pub fn experts(&mut self, layer: &'a Layer) -> Result<DeviceExperts, Error> {
         let Experts { count, .. } = layer.experts;
         let experts = &layer.experts;
         let mut expert = |matrix: Matrix<'a>, bias: &'a [f32]| -> Result<DeviceLinear, Error> {
@@ -153,27 +155,31 @@ impl<'a> Loader<'a> {
         let store = self.builder.allocate(stream, "the weights of a layer")?;
         for (tensor, part) in &self.parts {
             match part {
-                Part::Bytes(bytes) => upload(&store, *tensor, bytes, progress)?,
-                Part::Numbers(numbers) => upload(&store, *tensor, numbers, progress)?,
+                Part::Bytes(bytes) => upload(&store, *tensor, bytes, |piece| {
+                    progress(piece.len() as u64);
+                    memory::give_back(piece);
+                })?,
+                Part::Numbers(numbers) => upload(&store, *tensor, numbers, |piece| {
+                    progress(size_of_val(piece) as u64);
+                })?,
             }
         }
         Ok(store)
     }
 }
 
-/// Copies a tensor in pieces, and gives the host's pages of it back to the system.
-fn upload<T: Plain>(
+/// Copies a tensor in pieces, and shows each of them when it has been copied.
+pub(super) fn upload<T: Plain>(
     store: &Store,
     tensor: TensorId,
     numbers: &[T],
-    progress: Progress,
+    mut copied: impl FnMut(&[T]),
 ) -> Result<(), Error> {
     let mut offset = 0;
     for piece in numbers.chunks(PIECE / size_of::<T>()) {
         store.upload(tensor, offset, piece)?;
         offset += size_of_val(piece);
-        progress(size_of_val(piece) as u64);
-        memory::give_back(piece);
+        copied(piece);
     }
     Ok(())
 }
@@ -228,14 +234,14 @@ impl DeviceHead {
 }
 
 impl Inputs {
-    /// Takes memory for batches of `chunk` tokens; `windows` has one entry per list of pages.
+    /// Takes memory for the batches that are planned for; `windows` has one entry per list of pages.
     pub fn new(
         stream: &Stream,
         rope: &Rope,
         windows: &[Option<usize>],
         plan: &Plan,
-        chunk: usize,
     ) -> Result<Self, Error> {
+        let chunk = plan.chunk;
         let mut builder = StoreBuilder::new(2 + 3 * windows.len());
         let positions = builder.tensor(ElementType::I32, &[chunk])?;
         let wanted = builder.tensor(ElementType::I32, &[chunk])?;
