@@ -30,6 +30,7 @@ fn wrong_values_are_wrong_usage() {
         ["--gpu-layers", "many"],
         ["--cpu-moe", "all"],
         ["--gpu-memory", "12 apples"],
+        ["--bring-experts", "sometimes"],
     ] {
         let output = fourfold(&[&["run", "-p", "x"], &arguments[..]].concat());
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -97,6 +98,9 @@ mod with_a_gpu {
             );
         }
         assert!(shown.contains("attention of all 2"), "{shown}");
+        let stage = ["--cpu-moe", "2", "--bring-experts", "always"];
+        let shown = stdout(&fourfold(&[&arguments[..], &stage].concat()));
+        assert!(shown.contains("\n  stage "), "{shown}");
         let arguments = [
             "run",
             "--device",

@@ -1,7 +1,7 @@
 //! Which layers go on a GPU: the options, and doing as they say.
 
 use anyhow::{Context, bail};
-use fourfold::model::offload::{self, Amount, Card, Plan, Wish};
+use fourfold::model::offload::{self, Amount, Card, Plan, Streaming, Wish};
 use fourfold::model::{Error, Model};
 use std::io::Write;
 
@@ -29,8 +29,12 @@ pub struct GpuArgs {
     /// Most memory to take on the GPU, such as 12GiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     gpu_memory: Option<u64>,
+    /// When experts that stay in the host's memory come to the GPU for long prompts: auto (whatever proves faster, so two
+    /// runs may differ in the last digits), always or never
+    #[arg(long, value_name = "WHEN", value_parser = streaming)]
+    bring_experts: Option<Streaming>,
     /// Compute everything on the processor
-    #[arg(long, conflicts_with_all = ["gpu_layers", "cpu_moe", "device", "gpu_memory"])]
+    #[arg(long, conflicts_with_all = ["gpu_layers", "cpu_moe", "device", "gpu_memory", "bring_experts"])]
     no_gpu: bool,
     /// Show what would go where, and stop
     #[arg(long)]
@@ -57,6 +61,15 @@ fn cpu_moe(text: &str) -> Result<Amount, String> {
     match layers(text) {
         Ok(Amount::All) | Err(_) => Err("auto or a number of layers is expected".into()),
         amount => amount,
+    }
+}
+
+fn streaming(text: &str) -> Result<Streaming, String> {
+    match text {
+        "auto" => Ok(Streaming::Auto),
+        "always" => Ok(Streaming::Always),
+        "never" => Ok(Streaming::Never),
+        _ => Err("auto, always or never is expected".into()),
     }
 }
 
@@ -99,6 +112,10 @@ impl GpuArgs {
             ("--cpu-moe", self.cpu_moe.is_some()),
             ("--device", self.device.is_some()),
             ("--gpu-memory", self.gpu_memory.is_some()),
+            (
+                "--bring-experts",
+                self.bring_experts == Some(Streaming::Always),
+            ),
         ];
         given
             .into_iter()
@@ -128,7 +145,7 @@ impl GpuArgs {
             cpu_moe: self.cpu_moe.unwrap_or_default(),
             context: Some(model.options().context).filter(|&context| context > 0),
             budget: self.gpu_memory,
-            ..Wish::default()
+            streaming: self.bring_experts.unwrap_or_default(),
         };
         let sizes = model.sizes();
         let mut tries = 0;
@@ -209,6 +226,8 @@ mod tests {
         assert!(layers("-1").is_err() && layers("many").is_err());
         assert_eq!(cpu_moe("3"), Ok(Amount::Exactly(3)));
         assert!(cpu_moe("all").is_err());
+        assert_eq!(streaming("never"), Ok(Streaming::Never));
+        assert!(streaming("sometimes").is_err());
         assert_eq!(size("12GiB"), Ok(12 << 30));
         assert_eq!(size("1.5MiB"), Ok(3 << 19));
         assert_eq!(size("12G"), Ok(12_000_000_000));
