@@ -134,7 +134,6 @@ fn a_checkpoint_that_transformers_saved_keeps_its_logits() {
     assert!(difference < 1e-4, "{difference}");
 }
 
-/// Logits of every token, computed in batches of the given lengths, over and over.
 /// Writes these tensors with the metadata of tiny.gguf and opens the first file.
 fn rewritten(
     source: &Gguf,
@@ -217,6 +216,52 @@ fn fused_projections_give_the_same_logits() {
     );
 }
 
+#[test]
+fn factors_beside_matrices_are_applied() {
+    // NVFP4 files keep one for each dense matrix and one for each expert. Here weights are made smaller by powers of two and
+    // get factors that undo it, so the logits must be the same to the last bit.
+    let source = Gguf::open(&fixture("tiny/tiny.gguf")).unwrap();
+    let mut tensors = Vec::<(String, DType, Vec<u64>, Vec<u8>)>::new();
+    let (mut dense, mut experts) = (0, 0);
+    for (name, dtype, dims, mut bytes) in tensors_of(&source) {
+        let stem = name.strip_suffix(".weight").unwrap_or_default().to_owned();
+        let mut factors = Vec::new();
+        if dtype == DType::MXFP4 && stem.contains("_exps") {
+            let count = dims[2] as usize;
+            let length = bytes.len() / count;
+            for (expert, bytes) in bytes.chunks_exact_mut(length).enumerate() {
+                let halvings = expert as u8 % 3;
+                let blocks = bytes.as_chunks_mut::<17>().0;
+                blocks
+                    .iter_mut()
+                    .for_each(|block| block[0] = block[0].saturating_sub(halvings));
+                factors.push(f32::from(1u8 << halvings));
+            }
+            experts += 1;
+        } else if dtype == DType::F32 && dims.len() == 2 && stem.contains(".attn_") {
+            for value in bytes.as_chunks_mut::<4>().0 {
+                *value = (f32::from_le_bytes(*value) / 4.0).to_le_bytes();
+            }
+            factors.push(4.0);
+            dense += 1;
+        }
+        tensors.push((name, dtype, dims, bytes));
+        if !factors.is_empty() {
+            let bytes = factors.iter().flat_map(|factor| factor.to_le_bytes());
+            let dims = vec![factors.len() as u64];
+            tensors.push((format!("{stem}.scale"), DType::F32, dims, bytes.collect()));
+        }
+    }
+    assert!(dense >= 4 && experts >= 3, "{dense} and {experts}");
+    let (_folder, model, _) = rewritten(&source, &tensors, &WriteOptions::default());
+    let tokens = tokens("tiny/tokens.i32");
+    assert_eq!(
+        all_logits(&model, &tokens),
+        all_logits(&tiny(Options::default()), &tokens)
+    );
+}
+
+/// Logits of every token, computed in batches of the given lengths, over and over.
 fn in_pieces(model: &Model, tokens: &[u32], lengths: &[usize]) -> Vec<f32> {
     let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
     let mut found = Vec::new();

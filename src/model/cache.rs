@@ -294,3 +294,28 @@ impl<P> Clone for LayerCache<P> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Model;
+    use super::*;
+
+    #[test]
+    fn a_cache_larger_than_the_memory_is_refused_before_anything_is_taken() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny/tiny.gguf");
+        let mut sequence = Model::open(file).unwrap().new_sequence();
+        let kv_heads = std::mem::replace(&mut sequence.layout.kv_heads, 1 << 40);
+        let message = sequence.reserve(30).unwrap_err().to_string();
+        assert!(
+            message.starts_with("the cache for 30 tokens needs "),
+            "{message}"
+        );
+        assert!(message.contains("use a shorter context"), "{message}");
+
+        // Nothing is left of the attempt: with pages of the real size the same sequence goes on.
+        assert_eq!((sequence.len(), sequence.bytes()), (0, 0));
+        sequence.layout.kv_heads = kv_heads;
+        sequence.reserve(30).unwrap();
+        assert!(sequence.bytes() > 0);
+    }
+}
