@@ -1,47 +1,40 @@
-"""Draws the training log of the demo model as SVG: `python scripts/plot_demo_loss.py log.jsonl docs/demo-loss.svg`."""
+"""Draws the training log of the demo model: `python scripts/plot_demo_loss.py log.jsonl docs/demo-loss` writes .svg and .png.
+
+Needs matplotlib.
+"""
 
 import json
-import math
 import sys
 from pathlib import Path
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 360, 60, 20, 30, 45
+import matplotlib
 
-
-def polyline(points, color):
-    text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline fill="none" stroke="{color}" stroke-width="2" points="{text}"/>'
+matplotlib.use("Agg")
+from matplotlib import pyplot
 
 
 def draw(entries):
     steps = [entry["step"] for entry in entries]
-    losses = [entry["loss"] for entry in entries]
-    low, high = math.log10(min(losses)) - 0.05, math.log10(max(losses)) + 0.05
-    across = lambda step: LEFT + (WIDTH - LEFT - RIGHT) * step / max(steps)
-    down = lambda loss: TOP + (HEIGHT - TOP - BOTTOM) * (high - math.log10(loss)) / (high - low)
-    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
-           f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>']
-    for value in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5):
-        if low <= math.log10(value) <= high:
-            y = down(value)
-            out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#ddd"/>')
-            out.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>')
-    stride = next(size for size in (50, 100, 200, 500, 1000, 2000) if max(steps) / size <= 10)
-    for step in range(0, max(steps) + 1, stride):
-        out.append(f'<text x="{across(step):.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{step}</text>')
-    rounded = next((entry["step"] for entry in entries if entry["quantized"]), None)
-    if rounded:
-        x = across(rounded)
-        out.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="#888" stroke-dasharray="4 4"/>')
-        out.append(f'<text x="{x + 5:.1f}" y="{TOP + 12}">through MXFP4</text>')
-    out.append(polyline([(across(step), down(loss)) for step, loss in zip(steps, losses)], "#1f6fb2"))
-    out.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 8}" text-anchor="middle">step</text>')
-    out.append(f'<text x="{LEFT}" y="18">loss of the tokens the model writes (nats, running mean)</text></svg>')
-    return "\n".join(out) + "\n"
+    figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
+    axes.semilogy(steps, [entry["loss"] for entry in entries], color="#1f6fb2")
+    # Stretches trained through the rounding: the run was resumed with a longer schedule, so there may be several.
+    rounded = [entry["quantized"] for entry in entries]
+    starts = [at for at in range(len(rounded)) if rounded[at] and not rounded[at - 1]]
+    for number, start in enumerate(starts):
+        end = next((at for at in range(start, len(rounded)) if not rounded[at]), len(rounded) - 1)
+        label = "through MXFP4" if number == 0 else None
+        axes.axvspan(steps[start], steps[end], color="#1f6fb2", alpha=0.12, label=label)
+    axes.set_xlabel("step")
+    axes.set_title("loss of the tokens the model writes (nats, running mean)", fontsize="medium")
+    axes.grid(alpha=0.4)
+    axes.legend()
+    return figure
 
 
 if __name__ == "__main__":
     log, picture = map(Path, sys.argv[1:3])
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     # A resumed run repeats a few steps: the later line counts.
-    picture.write_text(draw(sorted({entry["step"]: entry for entry in lines}.values(), key=lambda entry: entry["step"])))
+    figure = draw(sorted({entry["step"]: entry for entry in lines}.values(), key=lambda entry: entry["step"]))
+    for suffix in (".svg", ".png"):
+        figure.savefig(picture.with_suffix(suffix), dpi=110, metadata={"Date": None} if suffix == ".svg" else None)

@@ -83,3 +83,26 @@ fn it_is_as_good_as_it_was_with_any_number_of_threads() {
     assert!(accuracy("words") >= 0.6);
     assert!(accuracy("tool call") >= 0.25);
 }
+
+/// What is left of it after quantizing, dense weights down to four and to two bits. Experts stay MXFP4 in every recipe.
+#[test]
+fn recipes_keep_their_floors() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let source = path("source.gguf");
+    fourfold(&["convert", "demo", "--type", "bf16", "-o", &source]);
+    for (recipe, floor) in [
+        ("Q8_0", 0.7),
+        ("LEAN", 0.68),
+        ("Q4_K_M", 0.66),
+        ("Q2_K", 0.64),
+    ] {
+        let model = path(recipe);
+        fourfold(&["quantize", &source, &model, recipe]);
+        let json = fourfold(&["eval", &model, "--part", "0.1", "--json"]);
+        let scores: Value = serde_json::from_str(&json).expect("--json prints JSON");
+        let accuracy = scores["all"]["accuracy"].as_f64().expect("accuracy of all");
+        println!("{recipe}: {accuracy}");
+        assert!(accuracy >= floor, "{recipe}: {accuracy}");
+    }
+}
