@@ -298,7 +298,6 @@ impl<P> Clone for LayerCache<P> {
 #[cfg(test)]
 mod tests {
     use super::super::Model;
-    use super::*;
 
     #[test]
     fn a_cache_larger_than_the_memory_is_refused_before_anything_is_taken() {
