@@ -4,12 +4,14 @@ use super::model_file::ModelArgs;
 use super::prompt::{self, Date, ReasoningEffort};
 use super::run::prompt::read_text;
 use super::sampling::SamplingArgs;
+use super::terminal::{self, Style};
 use anyhow::{Context, bail};
 use fourfold::generate::Generator;
 use fourfold::harmony::{self, Effort, Message, Tool, chat};
 use fourfold::sample::Constraint;
 use fourfold::session::{FileError, Session};
 use serde_json::{Value, json};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -51,8 +53,13 @@ pub struct TalkingArgs {
     pub sampling: SamplingArgs,
 }
 
-/// Opens a model for generating.
+/// Opens a model for generating. Someone at a terminal who named none is told what answers, and how to get more.
 pub fn generator(args: &ModelArgs) -> anyhow::Result<Generator> {
+    if args.model.is_none() && std::io::stderr().is_terminal() {
+        let hint = "The tiny built-in model answers. For a real one download a gpt-oss .gguf file and name it, or convert a \
+                    checkpoint: fourfold convert --help";
+        eprintln!("{}", terminal::paint_stderr(Style::Dim, hint));
+    }
     Ok(Generator::new(Arc::new(args.open()?))?)
 }
 
