@@ -37,4 +37,4 @@ if __name__ == "__main__":
     # A resumed run repeats a few steps: the later line counts.
     figure = draw(sorted({entry["step"]: entry for entry in lines}.values(), key=lambda entry: entry["step"]))
     for suffix in (".svg", ".png"):
-        figure.savefig(picture.with_suffix(suffix), dpi=110, metadata={"Date": None} if suffix == ".svg" else None)
+        figure.savefig(picture.with_suffix(suffix), dpi=110, metadata={"Date": None, "Creator": None} if suffix == ".svg" else None)

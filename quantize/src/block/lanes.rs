@@ -147,6 +147,18 @@ pub mod x86 {
     #[derive(Clone, Copy)]
     pub struct Sixteen(__m512);
 
+    /// # Safety
+    /// The CPU has AVX2.
+    #[inline(always)]
+    unsafe fn fifth_bits(bytes: &[u8; 32]) -> [u8; 4] {
+        // SAFETY: promised by the caller; the array holds 32 bytes.
+        let bits = unsafe {
+            let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
+            _mm256_movemask_epi8(_mm256_slli_epi16::<3>(bytes))
+        };
+        bits.to_le_bytes()
+    }
+
     impl Isa for Avx2 {
         type F = Eight;
         const COUNT: usize = 8;
@@ -173,12 +185,8 @@ pub mod x86 {
 
         #[inline(always)]
         fn fifth_bits(self, bytes: &[u8; 32]) -> [u8; 4] {
-            // SAFETY: self proves AVX2; the array holds 32 bytes.
-            let bits = unsafe {
-                let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
-                _mm256_movemask_epi8(_mm256_slli_epi16::<3>(bytes))
-            };
-            bits.to_le_bytes()
+            // SAFETY: self proves AVX2.
+            unsafe { fifth_bits(bytes) }
         }
     }
 
@@ -208,12 +216,8 @@ pub mod x86 {
 
         #[inline(always)]
         fn fifth_bits(self, bytes: &[u8; 32]) -> [u8; 4] {
-            // SAFETY: self proves AVX-512, which comes with AVX2; the array holds 32 bytes.
-            let bits = unsafe {
-                let bytes = _mm256_loadu_si256(bytes.as_ptr().cast());
-                _mm256_movemask_epi8(_mm256_slli_epi16::<3>(bytes))
-            };
-            bits.to_le_bytes()
+            // SAFETY: self proves AVX-512, which is only detected beside AVX2.
+            unsafe { fifth_bits(bytes) }
         }
     }
 
