@@ -20,7 +20,7 @@ use super::activations::Record;
 use super::along::Along;
 use super::isa::{Isa, Task, prefetch};
 use super::single::Single;
-use super::weight::{Class, Codes, STEP, Visitor, Weight};
+use super::weight::{Class, Codes, Rows, STEP, Step, Visitor, Weight};
 use fourfold_quantize::dtype::DType;
 
 /// Rows of a panel: also the columns of a step, so that a panel's results are one record of the next product's input.
@@ -57,6 +57,16 @@ pub struct Panel {
     pub steps: usize,
     /// Where the panel starts that this worker computes next; it is fetched meanwhile.
     pub next: *const u8,
+}
+
+impl Panel {
+    /// The `index`-th `LANES` rows.
+    #[inline(always)]
+    pub(super) fn group<I: Isa>(self, index: usize) -> Rows {
+        let Self { rows, stride, .. } = self;
+        let start = rows.wrapping_add(index * I::LANES * stride);
+        Rows { start, stride }
+    }
 }
 
 /// Tokens in some order.
@@ -237,7 +247,7 @@ impl<W: Weight> Task for Unpack<W> {
         let (mut ahead, lines) = ahead.unwrap_or((panel.next, 0));
         let per_group = lines.div_ceil(groups);
         for group in 0..groups {
-            let rows = panel.rows.wrapping_add(group * I::LANES * panel.stride);
+            let rows = panel.group::<I>(group);
             // SAFETY: the chunk is the caller's own, and a group's part of it has room for CHUNK steps; the rows are readable.
             unsafe {
                 let bytes = (&raw mut (*chunk).bytes).cast::<u8>();
@@ -246,23 +256,19 @@ impl<W: Weight> Task for Unpack<W> {
                 let scales = scales.add(group * CHUNK * 2 * I::LANES);
                 let minima = (&raw mut (*chunk).minima).cast::<u32>();
                 let minima = minima.add(group * CHUNK * 2 * I::LANES);
-                for lane in 0..I::LANES {
-                    let codes = Codes {
-                        scales: scales.add(lane),
-                        minima: minima.add(lane),
-                        stride: I::LANES,
-                    };
-                    W::codes(rows.add(lane * panel.stride), first, steps, codes);
-                }
-                for step in 0..steps {
-                    for _ in 0..per_group {
+                let codes = Codes {
+                    scales,
+                    minima,
+                    stride: I::LANES,
+                };
+                W::gather(isa, rows, first, steps, codes);
+                for step in (0..steps).step_by(W::TOGETHER) {
+                    for _ in 0..per_group * W::TOGETHER {
                         prefetch(ahead);
                         ahead = ahead.wrapping_add(64);
                     }
-                    let unpacked = W::unpack(isa, rows, panel.stride, first + step);
-                    for (j, vector) in unpacked.into_iter().enumerate() {
-                        isa.store_ints(bytes.add((step * 8 + j) * 4 * I::LANES), vector);
-                    }
+                    let to = bytes.cast::<Step<I>>().add(step);
+                    W::unpack(isa, rows, first + step, to);
                 }
                 // Last, so that the single words written above have left the store buffer.
                 for index in 0..steps * halves {

@@ -40,26 +40,24 @@ impl<W: Weight> Task for Single<W> {
         let mut ahead = panel.next;
         let near_lines = (CHUNK * panel.stride / panel.steps).div_ceil(64);
         for group in 0..groups {
-            let rows = panel.rows.wrapping_add(group * I::LANES * panel.stride);
+            let rows = panel.group::<I>(group);
             let mut total = isa.splat(0.0);
             for first in (0..panel.steps).step_by(CHUNK) {
                 let steps = CHUNK.min(panel.steps - first);
-                let near = rows.wrapping_add((first + CHUNK) * panel.stride / panel.steps);
+                let near = rows
+                    .row(0)
+                    .wrapping_add((first + CHUNK) * panel.stride / panel.steps);
                 // SAFETY: the buffer has room for a chunk; the caller of `multiply` promises the rows and records.
                 unsafe {
                     let scales = (&raw mut (*buffer).scales).cast::<u32>();
                     let minima = (&raw mut (*buffer).minima).cast::<u32>();
-                    for step in 0..steps {
-                        for lane in 0..I::LANES {
-                            let at = step * halves * I::LANES + lane;
-                            let codes = Codes {
-                                scales: scales.add(at),
-                                minima: minima.add(at),
-                                stride: I::LANES,
-                            };
-                            W::codes(rows.add(lane * panel.stride), first + step, 1, codes);
-                        }
-                    }
+                    let codes = Codes {
+                        scales,
+                        minima,
+                        stride: I::LANES,
+                    };
+                    W::gather(isa, rows, first, steps, codes);
+                    let mut unpacked = [[isa.splat_int(0); 8]; 8];
                     for step in 0..steps {
                         for _ in 0..per_step {
                             prefetch(ahead);
@@ -70,7 +68,10 @@ impl<W: Weight> Task for Single<W> {
                             prefetch_near(row.wrapping_add(line * 64));
                         }
                         let record = record.add(first + step);
-                        let weights = W::unpack(isa, rows, panel.stride, first + step);
+                        if step % W::TOGETHER == 0 {
+                            W::unpack(isa, rows, first + step, unpacked.as_mut_ptr());
+                        }
+                        let weights = unpacked[step % W::TOGETHER];
                         let mut sums = [isa.splat_int(0); 2];
                         for half in 0..2 {
                             if half == 0 || C::<W>::SPLIT {

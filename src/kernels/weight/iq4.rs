@@ -1,7 +1,7 @@
 //! IQ4_NL and IQ4_XS: nibbles that index a table of 16 bytes, with a scale for 32 of them, or for 256 with six bits for each 32.
 
 use super::{
-    Codes, SCALE_UNIT, Weight, Wide, f16_scale, nibbles, nibbles_along, read_f16, read_u16, wide,
+    Codes, Rows, Step, Weight, Wide, f16_scale, floats, nibbles, nibbles_along, read_u16, wide,
 };
 use crate::kernels::isa::Isa;
 
@@ -12,9 +12,9 @@ const TABLE: [i8; 16] = [
 /// # Safety
 /// As for [`Isa::columns`].
 #[inline(always)]
-unsafe fn looked_up<I: Isa>(isa: I, rows: *const u8, stride: usize) -> [I::Ints; 8] {
+unsafe fn looked_up<I: Isa>(isa: I, rows: Rows) -> Step<I> {
     // SAFETY: promised by the caller.
-    unsafe { nibbles(isa, rows, stride, wide(isa, isa.table(&TABLE))) }
+    unsafe { nibbles(isa, rows, wide(isa, isa.table(&TABLE))) }
 }
 
 /// Blocks of `{ scale: f16, nibbles: [u8; 16] }`, 18 bytes.
@@ -37,9 +37,9 @@ impl Weight for Nl {
     }
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
         // SAFETY: the caller's rows hold the step's block.
-        unsafe { looked_up(isa, rows.add(step * 18 + 2), stride) }
+        unsafe { to.write(looked_up(isa, rows.at(step * 18 + 2))) }
     }
 
     const ALONG: bool = true;
@@ -59,17 +59,19 @@ impl Weight for Xs {
     type Class = Wide;
 
     #[inline(always)]
-    unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes) {
-        for index in 0..count {
-            let step = first + index;
+    unsafe fn gather<I: Isa>(isa: I, rows: Rows, first: usize, count: usize, codes: Codes) {
+        for step in (0..count).step_by(8) {
             // SAFETY: promised by the caller.
-            unsafe {
-                let block = row.add(step / 8 * 136);
-                let sub = step % 8;
-                let high = read_u16(block.add(2)) >> (2 * sub) & 3;
-                let low = u32::from(*block.add(4 + sub / 2)) >> (4 * (sub % 2)) & 15;
-                let scale = read_f16(block) * ((low | high << 4) as f32 - 32.0);
-                codes.set_scale(index, (scale * SCALE_UNIT).to_bits());
+            let [both, scales, ..] = unsafe { rows.columns(isa, (first + step) / 8 * 136) };
+            let scale = isa.widen_f16(isa.and(both, isa.splat_int(0xffff)));
+            let bits = |of, shift: usize, mask| {
+                isa.and(isa.shift_right(of, shift as u32), isa.splat_int(mask))
+            };
+            for k in 0..8 {
+                let (low, high) = (bits(scales, 4 * k, 15), bits(both, 16 + 2 * k, 3));
+                let sub = floats(isa, isa.or(low, isa.shift_left(high, 4)), 32);
+                // SAFETY: promised by the caller.
+                unsafe { codes.set_scales(isa, step + k, isa.mul(scale, sub)) };
             }
         }
     }
@@ -80,8 +82,8 @@ impl Weight for Xs {
     }
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
         // SAFETY: the caller's rows hold the step's block.
-        unsafe { looked_up(isa, rows.add(step / 8 * 136 + 8 + step % 8 * 16), stride) }
+        unsafe { to.write(looked_up(isa, rows.at(step / 8 * 136 + 8 + step % 8 * 16))) }
     }
 }

@@ -16,6 +16,7 @@ mod q6_k;
 mod q8_0;
 
 use super::isa::Isa;
+use super::panel::{MAGIC, MAGIC_BITS};
 use fourfold_quantize::dtype::DType;
 
 /// Columns of a step.
@@ -71,7 +72,41 @@ class!(
     SplitAffine, 0, 3, true, true
 );
 
-/// Where the raw scales and minima of one row go.
+/// The unsigned bytes of one step of `LANES` rows: lane `r` of vector `j` holds columns `4j..4j+4` of row `r`.
+pub type Step<I> = [<I as Isa>::Ints; 8];
+
+/// `LANES` rows, or the part of them from some byte on.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    /// Where the first one starts.
+    pub start: *const u8,
+    /// Bytes from row to row.
+    pub stride: usize,
+}
+
+impl Rows {
+    /// One of the rows.
+    #[inline(always)]
+    pub fn row(self, index: usize) -> *const u8 {
+        self.start.wrapping_add(index * self.stride)
+    }
+    /// The same rows from this byte on.
+    #[inline(always)]
+    fn at(self, byte: usize) -> Self {
+        let start = self.start.wrapping_add(byte);
+        Self { start, ..self }
+    }
+    /// Sixteen bytes of each row, turned.
+    /// # Safety
+    /// As for [`Isa::columns`].
+    #[inline(always)]
+    unsafe fn columns<I: Isa>(self, isa: I, byte: usize) -> [I::Ints; 4] {
+        // SAFETY: promised by the caller.
+        unsafe { isa.columns(self.start.add(byte), self.stride) }
+    }
+}
+
+/// Where the raw scales and minima of one row go, or of a vector of rows.
 #[derive(Clone, Copy)]
 pub struct Codes {
     /// The row's first scale; the next one is `stride` further.
@@ -83,6 +118,32 @@ pub struct Codes {
 }
 
 impl Codes {
+    /// Those `words` further.
+    #[inline(always)]
+    fn further(self, words: usize) -> Self {
+        Self {
+            scales: self.scales.wrapping_add(words),
+            minima: self.minima.wrapping_add(words),
+            ..self
+        }
+    }
+    /// Sets the `index`-th scale of a vector of rows, as it will be used.
+    /// # Safety
+    /// There is room for it.
+    #[inline(always)]
+    unsafe fn set_scales<I: Isa>(self, isa: I, index: usize, scales: I::Floats) {
+        let scales = isa.mul(scales, isa.splat(SCALE_UNIT));
+        // SAFETY: promised by the caller.
+        unsafe { isa.store(self.scales.add(index * self.stride).cast(), scales) }
+    }
+    /// Sets the `index`-th minimum of a vector of rows.
+    /// # Safety
+    /// There is room for it.
+    #[inline(always)]
+    unsafe fn set_minima<I: Isa>(self, isa: I, index: usize, minima: I::Floats) {
+        // SAFETY: promised by the caller.
+        unsafe { isa.store(self.minima.add(index * self.stride).cast(), minima) }
+    }
     /// Sets the `index`-th raw scale of the row.
     /// # Safety
     /// There is room for it.
@@ -110,7 +171,27 @@ pub trait Weight: 'static {
     /// Collects the raw scales (and minima) of `count` steps of one row, the `first` on: one each for a step, or two.
     /// # Safety
     /// `row` holds that many steps and `codes` has room for them.
-    unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes);
+    #[inline(always)]
+    unsafe fn codes(_row: *const u8, _first: usize, _count: usize, _codes: Codes) {
+        unreachable!("only gathered")
+    }
+
+    /// Does the same for `LANES` rows, whole blocks of them: 256 columns have their scales in a few bytes, which are best taken together.
+    /// # Safety
+    /// The rows hold that many steps and `codes` has room for them, a vector each.
+    #[inline(always)]
+    unsafe fn gather<I: Isa>(isa: I, rows: Rows, first: usize, count: usize, codes: Codes) {
+        let _ = isa;
+        // One row after the other would cost decoding NVFP4 a seventh of its speed.
+        let halves = if Self::Class::SPLIT { 2 } else { 1 };
+        for step in 0..count {
+            for lane in 0..I::LANES {
+                let codes = codes.further(step * halves * codes.stride + lane);
+                // SAFETY: promised by the caller.
+                unsafe { Self::codes(rows.row(lane), first + step, 1, codes) };
+            }
+        }
+    }
 
     /// Makes scales, in units of 2^24, of raw ones: `SCALE_UNIT` is in them.
     fn scale<I: Isa>(isa: I, codes: I::Ints) -> I::Floats;
@@ -121,10 +202,13 @@ pub trait Weight: 'static {
         isa.as_floats(codes)
     }
 
-    /// The unsigned bytes of one step of `LANES` rows.
+    /// Steps that are unpacked together, because they share bytes: one, or the eight of a block of 256 columns.
+    const TOGETHER: usize = 1;
+
+    /// Writes the unsigned bytes of the [`Weight::TOGETHER`] steps from `step` on.
     /// # Safety
-    /// Every row at `rows + r * stride` holds that step.
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8];
+    /// The rows hold those steps, and there is room for as many at `to`.
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>);
 
     /// Whether [`Weight::along`] is there: for types of 32 columns with one scale and no minimum.
     const ALONG: bool = false;
@@ -183,22 +267,27 @@ unsafe fn read_u16(at: *const u8) -> u32 {
     u32::from(u16::from_le_bytes(unsafe { at.cast::<[u8; 2]>().read() }))
 }
 
-/// Reads an IEEE binary16 number.
-/// # Safety
-/// Two bytes are readable at `at`.
+/// The four bytes of each lane as vectors of their own. Indices and shifts stay constants, whatever loops the compiler leaves.
 #[inline(always)]
-unsafe fn read_f16(at: *const u8) -> f32 {
-    // SAFETY: promised by the caller.
-    half::f16::from_bits(unsafe { read_u16(at) } as u16).to_f32_const()
+fn bytes<I: Isa>(isa: I, lanes: I::Ints) -> [I::Ints; 4] {
+    let byte = |shift| isa.and(isa.shift_right(lanes, shift), isa.splat_int(255));
+    [byte(0), byte(8), byte(16), byte(24)]
+}
+
+/// Lanes of 0 to 2^22 less `offset`, as floats.
+#[inline(always)]
+fn floats<I: Isa>(isa: I, lanes: I::Ints, offset: i32) -> I::Floats {
+    let moved = isa.as_floats(isa.or(lanes, isa.splat_int(MAGIC_BITS)));
+    isa.sub(moved, isa.splat(MAGIC + offset as f32))
 }
 
 /// Sixteen bytes of nibbles looked up: the low ones are columns 0 to 15, the high ones 16 to 31.
 /// # Safety
 /// As for [`Isa::columns`].
 #[inline(always)]
-unsafe fn nibbles<I: Isa>(isa: I, rows: *const u8, stride: usize, table: I::Ints) -> [I::Ints; 8] {
+unsafe fn nibbles<I: Isa>(isa: I, rows: Rows, table: I::Ints) -> Step<I> {
     // SAFETY: promised by the caller.
-    let raw = unsafe { isa.columns(rows, stride) };
+    let raw = unsafe { rows.columns(isa, 0) };
     let mut out = [table; 8];
     for j in 0..4 {
         out[j] = isa.look_up_low(table, raw[j]);
@@ -247,9 +336,9 @@ fn wide<I: Isa>(isa: I, signed: I::Ints) -> I::Ints {
 /// # Safety
 /// 32 bytes are readable in each row.
 #[inline(always)]
-unsafe fn bytes32<I: Isa>(isa: I, rows: *const u8, stride: usize) -> [I::Ints; 8] {
+unsafe fn bytes32<I: Isa>(isa: I, rows: Rows) -> Step<I> {
     // SAFETY: promised by the caller.
-    let (a, b) = unsafe { (isa.columns(rows, stride), isa.columns(rows.add(16), stride)) };
+    let (a, b) = unsafe { (rows.columns(isa, 0), rows.columns(isa, 16)) };
     [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
 }
 

@@ -1,6 +1,6 @@
 //! MXFP4: 32 weights of four bits and a power of two, 17 bytes; the type of gpt-oss's experts.
 
-use super::{Class, Codes, STEP, Small, Weight, nibbles, nibbles_along};
+use super::{Class, Codes, Rows, STEP, Small, Step, Weight, nibbles, nibbles_along};
 use crate::kernels::isa::Isa;
 
 const BLOCK: usize = 17;
@@ -38,10 +38,10 @@ impl Weight for Mxfp4 {
     }
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
         const { assert!(STEP == 32) };
         // SAFETY: the caller's rows hold the step's block.
-        unsafe { nibbles(isa, rows.add(step * BLOCK + 1), stride, isa.table(&TABLE)) }
+        unsafe { to.write(nibbles(isa, rows.at(step * BLOCK + 1), isa.table(&TABLE))) }
     }
 
     const ALONG: bool = true;

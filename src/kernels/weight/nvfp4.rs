@@ -1,6 +1,6 @@
 //! NVFP4: 64 weights of four bits, a scale of eight bits (UE4M3) for each 16 of them; 36 bytes.
 
-use super::{Class, Codes, SCALE_UNIT, Small, Split, Weight, mxfp4};
+use super::{Class, Codes, Rows, SCALE_UNIT, Small, Split, Step, Weight, mxfp4};
 use crate::kernels::isa::Isa;
 
 const BLOCK: usize = 36;
@@ -65,10 +65,10 @@ impl Weight for Nvfp4 {
     }
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
         let table = isa.table(&TABLE);
         // SAFETY: the caller's rows hold the step's block.
-        let raw = unsafe { isa.columns(rows.add(step / 2 * BLOCK + 4 + step % 2 * 16), stride) };
+        let raw = unsafe { rows.columns(isa, step / 2 * BLOCK + 4 + step % 2 * 16) };
         // Each eight bytes are 16 columns: low nibbles, then high ones.
         let mut out = [table; 8];
         for j in 0..4 {
@@ -76,6 +76,7 @@ impl Weight for Nvfp4 {
             out[at] = isa.look_up_low(table, raw[j]);
             out[at + 2] = isa.look_up_high(table, raw[j]);
         }
-        out
+        // SAFETY: promised by the caller.
+        unsafe { to.write(out) };
     }
 }

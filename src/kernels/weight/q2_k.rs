@@ -1,6 +1,6 @@
 //! Q2_K: 256 weights of two bits; each 16 have a scale and a minimum of four bits; 84 bytes.
 
-use super::{Codes, SCALE_UNIT, SplitAffine, Weight, bytes32, field, read_f16};
+use super::{Codes, Rows, SplitAffine, Step, Weight, bytes, field, floats};
 use crate::kernels::isa::Isa;
 
 const BLOCK: usize = 84;
@@ -12,16 +12,23 @@ impl Weight for Q2K {
     type Class = SplitAffine;
 
     #[inline(always)]
-    unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes) {
-        for index in 2 * first..2 * (first + count) {
+    unsafe fn gather<I: Isa>(isa: I, rows: Rows, first: usize, count: usize, codes: Codes) {
+        for step in (0..count).step_by(8) {
+            let block = rows.at((first + step) / 8 * BLOCK);
             // SAFETY: promised by the caller.
-            unsafe {
-                let block = row.add(index / 16 * BLOCK);
-                let packed = u32::from(*block.add(index % 16));
-                let scale = read_f16(block.add(80)) * (packed & 15) as f32 * SCALE_UNIT;
-                let minimum = -(read_f16(block.add(82)) * (packed >> 4) as f32);
-                codes.set_scale(index - 2 * first, scale.to_bits());
-                codes.set_minimum(index - 2 * first, minimum.to_bits());
+            let (packed, both) = unsafe { (block.columns(isa, 0), block.columns(isa, 68)[3]) };
+            let scale = isa.widen_f16(isa.and(both, isa.splat_int(0xffff)));
+            let minimum = isa.mul(isa.widen_f16(isa.shift_right(both, 16)), isa.splat(-1.0));
+            for (four, lanes) in packed.into_iter().enumerate() {
+                for (k, code) in bytes(isa, lanes).into_iter().enumerate() {
+                    let at = 2 * step + 4 * four + k;
+                    let (sub, less) = (field(isa, code, 0, 15), field(isa, code, 4, 15));
+                    // SAFETY: promised by the caller.
+                    unsafe {
+                        codes.set_scales(isa, at, isa.mul(scale, floats(isa, sub, 0)));
+                        codes.set_minima(isa, at, isa.mul(minimum, floats(isa, less, 0)));
+                    }
+                }
             }
         }
     }
@@ -31,14 +38,22 @@ impl Weight for Q2K {
         isa.as_floats(codes)
     }
 
+    const TOGETHER: usize = 8;
+
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
-        let (block, k) = (step / 8, step % 8);
-        // SAFETY: the caller's rows hold the step's block.
-        let mut out = unsafe { bytes32(isa, rows.add(block * BLOCK + 16 + k / 4 * 32), stride) };
-        for vector in &mut out {
-            *vector = field(isa, *vector, 2 * (k % 4) as u32, 3);
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
+        let block = rows.at(step / 8 * BLOCK);
+        for (half, part) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            // SAFETY: the rows hold the block, and there is room for its steps.
+            unsafe {
+                let pairs = block.columns(isa, 16 + 32 * half + 16 * part);
+                let pair = |shift| pairs.map(|lanes| field(isa, lanes, shift, 3));
+                let to = to.add(4 * half).cast::<[[I::Ints; 4]; 2]>();
+                (*to)[part] = pair(0);
+                (*to.add(1))[part] = pair(2);
+                (*to.add(2))[part] = pair(4);
+                (*to.add(3))[part] = pair(6);
+            }
         }
-        out
     }
 }

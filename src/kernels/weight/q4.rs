@@ -1,7 +1,8 @@
 //! Q4_0 and Q4_1: 32 nibbles with a scale, or a scale and a minimum; 18 and 20 bytes.
 
 use super::{
-    Affine, Class, Codes, Small, Weight, f16_scale, nibbles, nibbles_along, ramp, read_u16,
+    Affine, Class, Codes, Rows, Small, Step, Weight, f16_scale, nibbles, nibbles_along, ramp,
+    read_u16,
 };
 use crate::kernels::isa::Isa;
 
@@ -51,10 +52,10 @@ where
     }
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
         let table = isa.table(&Self::TABLE);
         // SAFETY: the caller's rows hold the step's block, whose last 16 bytes are the nibbles.
-        unsafe { nibbles(isa, rows.add((step + 1) * Self::BLOCK - 16), stride, table) }
+        unsafe { to.write(nibbles(isa, rows.at((step + 1) * Self::BLOCK - 16), table)) }
     }
 
     const ALONG: bool = !MINIMUM;

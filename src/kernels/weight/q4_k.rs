@@ -1,6 +1,6 @@
 //! Q4_K and Q5_K: 256 weights of four or five bits; each 32 have a scale and a minimum of six bits; 144 and 176 bytes.
 
-use super::{Affine, Codes, SCALE_UNIT, Weight, bytes32, field, read_f16};
+use super::{Affine, Codes, Rows, Step, Weight, bytes, field, floats};
 use crate::kernels::isa::Isa;
 
 /// Blocks of `{ scale: f16, minimum: f16, packed: [u8; 12], (fifth_bits: [u8; 32],) nibbles: [u8; 128] }`.
@@ -14,25 +14,29 @@ impl<const FIFTH: bool> Weight for Q45K<FIFTH> {
     type Class = Affine;
 
     #[inline(always)]
-    unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes) {
-        for index in 0..count {
-            let (block, k) = ((first + index) / 8, (first + index) % 8);
+    unsafe fn gather<I: Isa>(isa: I, rows: Rows, first: usize, count: usize, codes: Codes) {
+        for step in (0..count).step_by(8) {
             // SAFETY: promised by the caller.
-            unsafe {
-                let block = row.add(block * Self::BLOCK);
-                let packed = |i: usize| u32::from(*block.add(4 + i));
-                let (scale, minimum) = if k < 4 {
-                    (packed(k) & 63, packed(k + 4) & 63)
-                } else {
-                    (
-                        packed(k + 4) & 15 | packed(k - 4) >> 6 << 4,
-                        packed(k + 4) >> 4 | packed(k) >> 6 << 4,
-                    )
-                };
-                let scale = read_f16(block) * scale as f32 * SCALE_UNIT;
-                let minimum = -(read_f16(block.add(2)) * minimum as f32);
-                codes.set_scale(index, scale.to_bits());
-                codes.set_minimum(index, minimum.to_bits());
+            let [both, a, b, c] = unsafe { rows.columns(isa, (first + step) / 8 * Self::BLOCK) };
+            let scale = isa.widen_f16(isa.and(both, isa.splat_int(0xffff)));
+            let minimum = isa.mul(isa.widen_f16(isa.shift_right(both, 16)), isa.splat(-1.0));
+            // The first four steps have six bits each in `a` and `b`, the last four have four in `c` and two above the others' six.
+            let upper = |of| isa.shift_left(field(isa, of, 6, 3), 4);
+            let first_four = [field(isa, a, 0, 63), field(isa, b, 0, 63)];
+            let last_four = [
+                isa.or(field(isa, c, 0, 15), upper(a)),
+                isa.or(field(isa, c, 4, 15), upper(b)),
+            ];
+            for (four, packed) in [first_four, last_four].into_iter().enumerate() {
+                let (scales, minima) = (bytes(isa, packed[0]), bytes(isa, packed[1]));
+                for k in 0..4 {
+                    let at = step + 4 * four + k;
+                    // SAFETY: promised by the caller.
+                    unsafe {
+                        codes.set_scales(isa, at, isa.mul(scale, floats(isa, scales[k], 0)));
+                        codes.set_minima(isa, at, isa.mul(minimum, floats(isa, minima[k], 0)));
+                    }
+                }
             }
         }
     }
@@ -42,25 +46,44 @@ impl<const FIFTH: bool> Weight for Q45K<FIFTH> {
         isa.as_floats(codes)
     }
 
+    const TOGETHER: usize = 8;
+
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
-        let (block, k) = (step / 8, step % 8);
-        // SAFETY: the caller's rows hold the step's block.
-        let mut out = unsafe {
-            let end = rows.add((block + 1) * Self::BLOCK);
-            bytes32(isa, end.sub(128 - k / 2 * 32), stride)
-        };
-        for vector in &mut out {
-            *vector = field(isa, *vector, 4 * (k % 2) as u32, 15);
-        }
-        if FIFTH {
-            // SAFETY: as above.
-            let fifth = unsafe { bytes32(isa, rows.add(block * Self::BLOCK + 16), stride) };
-            for (vector, fifth) in out.iter_mut().zip(fifth) {
-                let bit = field(isa, fifth, k as u32, 1);
-                *vector = isa.or(*vector, isa.shift_left(bit, 4));
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
+        let block = rows.at(step / 8 * Self::BLOCK);
+        let to = to.cast::<[[I::Ints; 4]; 2]>();
+        for part in 0..2 {
+            // SAFETY: the rows hold the block, and there is room for its steps.
+            unsafe {
+                let fifth = block.columns(isa, 16 + 16 * part);
+                let nibbles = |k: usize| block.columns(isa, Self::BLOCK - 128 + 16 * k + 16 * part);
+                let (a, b, c, d) = (nibbles(0), nibbles(2), nibbles(4), nibbles(6));
+                (*to)[part] = joined::<I, 0, FIFTH>(isa, a, fifth);
+                (*to.add(1))[part] = joined::<I, 1, FIFTH>(isa, a, fifth);
+                (*to.add(2))[part] = joined::<I, 2, FIFTH>(isa, b, fifth);
+                (*to.add(3))[part] = joined::<I, 3, FIFTH>(isa, b, fifth);
+                (*to.add(4))[part] = joined::<I, 4, FIFTH>(isa, c, fifth);
+                (*to.add(5))[part] = joined::<I, 5, FIFTH>(isa, c, fifth);
+                (*to.add(6))[part] = joined::<I, 6, FIFTH>(isa, d, fifth);
+                (*to.add(7))[part] = joined::<I, 7, FIFTH>(isa, d, fifth);
             }
         }
-        out
     }
+}
+
+/// The weights of step `K`: low or high nibbles, and one of eight fifth bits.
+#[inline(always)]
+fn joined<I: Isa, const K: u32, const FIFTH: bool>(
+    isa: I,
+    nibbles: [I::Ints; 4],
+    fifth: [I::Ints; 4],
+) -> [I::Ints; 4] {
+    let mut out = nibbles;
+    for (out, fifth) in out.iter_mut().zip(fifth) {
+        *out = field(isa, *out, K % 2 * 4, 15);
+        if FIFTH {
+            *out = isa.or(*out, isa.shift_left(field(isa, fifth, K, 1), 4));
+        }
+    }
+    out
 }

@@ -1,6 +1,6 @@
 //! Q5_0 and Q5_1: 32 nibbles and their fifth bits with a scale, or a scale and a minimum; 22 and 24 bytes.
 
-use super::{Affine, Class, Codes, Small, Weight, f16_scale, nibbles, ramp, read_u16};
+use super::{Affine, Class, Codes, Rows, Small, Step, Weight, f16_scale, nibbles, ramp, read_u16};
 use crate::kernels::isa::Isa;
 
 /// Blocks of `{ scale: f16, (minimum: f16,) fifth_bits: u32, nibbles: [u8; 16] }`; a weight is `scale * (q - 16)`, or `scale * q + minimum`.
@@ -49,20 +49,21 @@ where
     }
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
         // Both classes take q as it is: with Q5_0 the offset 16 is the format's own.
         let table = isa.table(&const { ramp(0) });
         // SAFETY: the caller's rows hold the step's block; 16 bytes from the fifth bits on are inside it.
         let (mut out, fifth) = unsafe {
-            let end = rows.add((step + 1) * Self::BLOCK);
-            let fifth = isa.columns(end.sub(20), stride)[0];
-            (nibbles(isa, end.sub(16), stride, table), fifth)
+            let end = (step + 1) * Self::BLOCK;
+            let fifth = rows.columns(isa, end - 20)[0];
+            (nibbles(isa, rows.at(end - 16), table), fifth)
         };
         for (j, vector) in out.iter_mut().enumerate() {
             let bits = isa.spread_bits(fifth, 4 * j as u32);
             *vector = isa.or(*vector, isa.shift_left(bits, 4));
         }
-        out
+        // SAFETY: promised by the caller.
+        unsafe { to.write(out) };
     }
 }
 

@@ -1,6 +1,6 @@
 //! Q8_0: 32 bytes and an IEEE binary16 scale, 34 bytes; the type of the published files' attention and head.
 
-use super::{Codes, Weight, Wide, bytes32, f16_scale, read_u16, wide};
+use super::{Codes, Rows, Step, Weight, Wide, bytes32, f16_scale, read_u16, wide};
 use crate::kernels::isa::Isa;
 
 const BLOCK: usize = 34;
@@ -25,13 +25,12 @@ impl Weight for Q8 {
     }
 
     #[inline(always)]
-    unsafe fn unpack<I: Isa>(isa: I, rows: *const u8, stride: usize, step: usize) -> [I::Ints; 8] {
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
         // SAFETY: the caller's rows hold the step's block.
-        let mut out = unsafe { bytes32(isa, rows.add(step * BLOCK + 2), stride) };
-        for vector in &mut out {
-            *vector = wide(isa, *vector);
+        unsafe {
+            let signed = bytes32(isa, rows.at(step * BLOCK + 2));
+            to.write(signed.map(|vector| wide(isa, vector)));
         }
-        out
     }
 
     const ALONG: bool = true;
