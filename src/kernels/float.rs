@@ -3,20 +3,19 @@
 //! Lanes are rows here too: `result = fma(weight, input, result)` for one column after another, which is the same on every instruction set
 //! and with any number of tokens.
 
-use super::isa::{Isa, Task, prefetch};
+use super::is_float;
+use super::isa::{Isa, Task, prefetch, prefetch_near};
 use super::panel::{Panel, ROWS, Results, Tokens};
+use super::weight::Rows;
 use fourfold_quantize::block::decode_rows;
 use fourfold_quantize::dtype::DType;
 
-/// Columns decoded at a time, a multiple of every type's block.
+/// Columns turned at a time, a multiple of every type's block: 32 KiB, which the first-level cache holds beside the inputs.
 const COLUMNS: usize = 256;
 
-/// 32 rows of f32, as they are and turned so that a column of a group of rows is a vector: 64 KiB.
+/// 32 rows of f32, turned so that a column of a group of rows is a vector.
 #[repr(C, align(64))]
-struct Chunk {
-    rows: [[f32; COLUMNS]; ROWS],
-    turned: [f32; COLUMNS * ROWS],
-}
+struct Chunk([f32; COLUMNS * ROWS]);
 
 /// Multiplies a panel with `count` tokens of `values`, which has `columns` for each.
 /// # Safety
@@ -31,31 +30,34 @@ pub unsafe fn multiply<I: Isa>(
     count: usize,
     results: &mut Results,
 ) {
-    let mut chunk = Chunk {
-        rows: [[0.0; COLUMNS]; ROWS],
-        turned: [0.0; COLUMNS * ROWS],
-    };
+    let mut chunk = std::mem::MaybeUninit::<Chunk>::uninit();
+    let mut decoded = Vec::new();
     for first in (0..columns).step_by(COLUMNS) {
         let width = COLUMNS.min(columns - first);
-        for row in 0..ROWS {
-            let skipped = first / panel.dtype.block_len() * panel.dtype.block_bytes();
-            let length = width / panel.dtype.block_len() * panel.dtype.block_bytes();
-            // SAFETY: whole blocks of a row that the caller promises.
-            let bytes = unsafe {
-                std::slice::from_raw_parts(panel.rows.add(row * panel.stride + skipped), length)
-            };
-            isa.call(Decode {
-                dtype: panel.dtype,
-                bytes,
-                out: &mut chunk.rows[row][..width],
-            });
-            let ahead = panel.next.wrapping_add(row * panel.stride + skipped);
-            for line in (0..length).step_by(64) {
-                prefetch(ahead.wrapping_add(line));
-            }
+        let block = |columns: usize| columns / panel.dtype.block_len() * panel.dtype.block_bytes();
+        let (skipped, length) = (block(first), block(width));
+        let mut part = Panel {
+            rows: panel.rows.wrapping_add(skipped),
+            ..panel
+        };
+        if !is_float(panel.dtype) || !width.is_multiple_of(8) {
+            // SAFETY: the panel's rows hold these columns.
+            part = unsafe { decode(part, length, width, &mut decoded) };
         }
+        let fetched = |start: *const u8, skipped| Rows {
+            start: start.wrapping_add(skipped),
+            stride: panel.stride,
+        };
+        isa.call(Turn {
+            part,
+            width,
+            near: fetched(panel.rows, skipped + length),
+            far: fetched(panel.next, skipped),
+            length,
+            chunk: chunk.as_mut_ptr(),
+        });
         isa.call(Multiply {
-            chunk: &mut chunk,
+            chunk: chunk.as_ptr(),
             values,
             columns,
             first,
@@ -67,59 +69,112 @@ pub unsafe fn multiply<I: Isa>(
     }
 }
 
-struct Decode<'a> {
-    dtype: DType,
-    bytes: &'a [u8],
-    out: &'a mut [f32],
+/// `width` columns, `length` bytes of each row of a part, as f32.
+/// # Safety
+/// The rows hold that much.
+unsafe fn decode(part: Panel, length: usize, width: usize, decoded: &mut Vec<f32>) -> Panel {
+    // Turning takes four columns at a time.
+    let stride = width.next_multiple_of(4);
+    decoded.resize(ROWS * stride, 0.0);
+    for (row, out) in decoded.chunks_exact_mut(stride).enumerate() {
+        let start = part.rows.wrapping_add(row * part.stride);
+        // SAFETY: promised by the caller.
+        let bytes = unsafe { std::slice::from_raw_parts(start, length) };
+        // Whole blocks of a type that `Matrix::new` let through cannot fail to decode; were it so, NaN would show it.
+        if decode_rows(part.dtype, bytes, &mut out[..width]).is_err() {
+            out.fill(f32::NAN);
+        }
+    }
+    Panel {
+        rows: decoded.as_ptr().cast(),
+        stride: stride * 4,
+        dtype: DType::F32,
+        ..part
+    }
 }
 
-impl Task for Decode<'_> {
+/// Fills a chunk with `width` columns of a part in a float type.
+struct Turn {
+    part: Panel,
+    width: usize,
+    /// What is fetched meanwhile, `length` bytes of each row: the next part of this panel into the first-level cache, and this part of the
+    /// next panel into the second-level one.
+    near: Rows,
+    far: Rows,
+    length: usize,
+    chunk: *mut Chunk,
+}
+
+impl Task for Turn {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let whole = self.out.len() / I::LANES * I::LANES;
-        match self.dtype {
-            DType::F32 => {
-                for (out, bytes) in self.out.iter_mut().zip(self.bytes.as_chunks::<4>().0) {
-                    *out = f32::from_le_bytes(*bytes);
+        for group in 0..ROWS / I::LANES {
+            let rows = self.part.group::<I>(group);
+            let out = self.chunk.cast::<f32>();
+            let out = out.wrapping_add(group * COLUMNS * I::LANES);
+            let mut column = 0;
+            for row in 0..I::LANES {
+                let fetched = group * I::LANES + row;
+                for line in (0..self.length).step_by(64) {
+                    prefetch_near(self.near.row(fetched).wrapping_add(line));
+                    prefetch(self.far.row(fetched).wrapping_add(line));
                 }
-            }
-            DType::F16 | DType::BF16 => {
-                let bf16 = self.dtype == DType::BF16;
-                for at in (0..whole).step_by(I::LANES) {
-                    // SAFETY: `bytes` holds as many 16-bit numbers as `out` has floats.
-                    unsafe {
-                        let from = self.bytes.as_ptr().cast::<u16>().add(at);
-                        let values = if bf16 {
-                            isa.load_bf16(from)
-                        } else {
-                            isa.load_f16(from)
-                        };
-                        isa.store(self.out.as_mut_ptr().add(at), values);
-                    }
-                }
-                let rest = self.out[whole..].iter_mut();
-                for (out, bytes) in rest.zip(&self.bytes.as_chunks::<2>().0[whole..]) {
-                    let bits = u16::from_le_bytes(*bytes);
-                    *out = if bf16 {
-                        half::bf16::from_bits(bits).to_f32()
-                    } else {
-                        half::f16::from_bits(bits).to_f32()
+                let end = self.width * (row + 1) / I::LANES;
+                while column < end {
+                    // SAFETY: the rows hold `width` columns rounded up to four, or eight of 16 bits, and the chunk has room for them.
+                    column += unsafe {
+                        let out = out.wrapping_add(column * I::LANES);
+                        match self.part.dtype {
+                            DType::F32 => turn_four(isa, rows.at(column * 4), out),
+                            dtype => turn_eight(isa, dtype, rows.at(column * 2), out),
+                        }
                     };
-                }
-            }
-            // Whole blocks of a type that `Matrix::new` let through cannot fail to decode; were it so, NaN would show it.
-            _ => {
-                if decode_rows(self.dtype, self.bytes, self.out).is_err() {
-                    self.out.fill(f32::NAN);
                 }
             }
         }
     }
 }
 
+/// Turns four columns of f32, and returns four.
+/// # Safety
+/// The rows hold them, and `out` has room.
+#[inline(always)]
+unsafe fn turn_four<I: Isa>(isa: I, rows: Rows, out: *mut f32) -> usize {
+    // SAFETY: promised by the caller.
+    unsafe {
+        for (j, vector) in rows.columns(isa, 0).into_iter().enumerate() {
+            isa.store_ints(out.add(j * I::LANES).cast(), vector);
+        }
+    }
+    4
+}
+
+/// Turns eight columns of 16-bit numbers, two at a time, and returns eight.
+/// # Safety
+/// As for [`turn_four`].
+#[inline(always)]
+unsafe fn turn_eight<I: Isa>(isa: I, dtype: DType, rows: Rows, out: *mut f32) -> usize {
+    // SAFETY: promised by the caller.
+    unsafe {
+        for (j, pair) in rows.columns(isa, 0).into_iter().enumerate() {
+            let (low, high) = (
+                isa.and(pair, isa.splat_int(0xffff)),
+                isa.shift_right(pair, 16),
+            );
+            let both = match dtype {
+                DType::F16 => [isa.widen_f16(low), isa.widen_f16(high)],
+                _ => [low, high].map(|half| isa.as_floats(isa.shift_left(half, 16))),
+            };
+            isa.store(out.add(2 * j * I::LANES), both[0]);
+            isa.store(out.add((2 * j + 1) * I::LANES), both[1]);
+        }
+    }
+    8
+}
+
 struct Multiply<'a> {
-    chunk: &'a mut Chunk,
+    chunk: *const Chunk,
     values: &'a [f32],
     columns: usize,
     first: usize,
@@ -133,7 +188,6 @@ impl Task for Multiply<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
-        self.turn(isa);
         let mut done = 0;
         while done < self.count {
             let left = self.count - done;
@@ -155,25 +209,6 @@ impl Task for Multiply<'_> {
 }
 
 impl Multiply<'_> {
-    /// Turns the decoded rows.
-    #[inline(always)]
-    fn turn<I: Isa>(&mut self, isa: I) {
-        for group in 0..ROWS / I::LANES {
-            for column in (0..self.width).step_by(4) {
-                // SAFETY: four columns of LANES rows are inside the chunk, COLUMNS being a multiple of four.
-                unsafe {
-                    let rows = &raw const self.chunk.rows[group * I::LANES][column];
-                    let four = isa.columns(rows.cast(), COLUMNS * 4);
-                    for (j, vector) in four.into_iter().enumerate() {
-                        let at = (group * COLUMNS + column + j) * I::LANES;
-                        let to = self.chunk.turned.as_mut_ptr().add(at);
-                        isa.store_ints(to.cast(), vector);
-                    }
-                }
-            }
-        }
-    }
-
     /// All rows times `T` tokens; returns `T`.
     #[inline(always)]
     fn tiles<I: Isa, const G: usize, const T: usize>(&mut self, isa: I, from: usize) -> usize {
@@ -195,7 +230,7 @@ impl Multiply<'_> {
                         }
                     }
                 }
-                let turned = self.chunk.turned.as_ptr();
+                let turned = self.chunk.cast::<f32>();
                 for column in 0..self.width {
                     let mut weights = [isa.splat(0.0); G];
                     for g in 0..G {

@@ -92,7 +92,7 @@ impl Rows {
     }
     /// The same rows from this byte on.
     #[inline(always)]
-    fn at(self, byte: usize) -> Self {
+    pub fn at(self, byte: usize) -> Self {
         let start = self.start.wrapping_add(byte);
         Self { start, ..self }
     }
@@ -100,7 +100,7 @@ impl Rows {
     /// # Safety
     /// As for [`Isa::columns`].
     #[inline(always)]
-    unsafe fn columns<I: Isa>(self, isa: I, byte: usize) -> [I::Ints; 4] {
+    pub unsafe fn columns<I: Isa>(self, isa: I, byte: usize) -> [I::Ints; 4] {
         // SAFETY: promised by the caller.
         unsafe { isa.columns(self.start.add(byte), self.stride) }
     }
