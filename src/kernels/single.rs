@@ -1,4 +1,4 @@
-//! One token times a panel of any quantized type: what is unpacked is multiplied at once and never stored.
+//! One token times a panel of any quantized type: what is unpacked, a step or a block of eight, is multiplied at once.
 //!
 //! Same arithmetic, same order as in [`super::panel`]. Types whose blocks are simple take the faster way of [`super::along`].
 
