@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use fourfold::model::offload::{self, Amount, Wish};
 use fourfold::model::{Batch, Logits, Options};
 
-/// The time that threads called "worker .." have run until now.
+/// The time that the pool's threads, called "worker 1" and so on, have run until now.
 fn workers_ran() -> Duration {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let nanoseconds = tasks.map(|task| {
@@ -15,7 +15,7 @@ fn workers_ran() -> Duration {
         let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
         let times = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
         let ran = times.split(' ').next().and_then(|ran| ran.parse().ok());
-        ran.filter(|_| name.starts_with("worker")).unwrap_or(0)
+        ran.filter(|_| name.starts_with("worker ")).unwrap_or(0)
     });
     Duration::from_nanos(nanoseconds.sum())
 }
