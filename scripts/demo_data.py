@@ -59,13 +59,23 @@ def columns_subtracted(a, b):
     return "\n".join(lines)
 
 
-def insertion(items, key):
-    """The list after each insertion, as in sorting a hand of cards."""
+def compared(a, b):
+    """The digits from the left until two differ, then the subtraction that has no negative result."""
+    pairs, steps = list(zip(*(str(number).zfill(len(str(max(a, b)))) for number in (a, b)))), []
+    for p, q in pairs:
+        steps.append(f"{p}{'<' if p < q else '>' if p > q else '='}{q}")
+        if p != q:
+            break
+    return f"{' '.join(steps)}: {max(a, b)}-{min(a, b)}\n"
+
+
+def insertion(items):
+    """Each item and the list after its insertion, as in sorting a hand of cards."""
     done, steps = [], []
     for item in items:
-        at = sum(key(other) <= key(item) for other in done)
+        at = sum(other <= item for other in done)
         done = done[:at] + [item] + done[at:]
-        steps.append(" ".join(str(entry) for entry in done))
+        steps.append(f"{item}: {' '.join(done)}")
     return done, "; ".join(steps)
 
 
@@ -88,9 +98,8 @@ def arithmetic(source):
     user = source.choice(["What is {} - {}?", "{}-{}", "{} - {} = ?", "{} - {}", "What is {} minus {}?", "How much is {} minus {}?",
                           "{}-{}=", "what is {}-{}?", "Calculate {} - {}.", "Subtract {1} from {0}.", "Take {1} from {0}."]).format(a, b)
     large, small = max(a, b), min(a, b)
-    turned = f"{a} is less than {b}: {b}-{a}\n" if a < b else ""
     check = "\nCheck:\n" + columns_added(large - small, small)
-    return Turn("subtract", user, str(a - b), by_effort(turned + columns_subtracted(large, small), "Subtract by columns, ones first.\n", check))
+    return Turn("subtract", user, str(a - b), by_effort(compared(a, b) + columns_subtracted(large, small), "Subtract by columns, ones first.\n", check))
 
 
 def quoted(source, word):
@@ -130,7 +139,7 @@ def word_task(source):
         user = ask("How many letters are in {}?", "How many letters does {} have?", "Count the letters of {}.", "How long is the word {}?", "how many letters in {}?")
         return Turn(kind, user.format(shown), str(len(word)), by_effort("Count: " + steps, "Count letter by letter.\n", "\nAgain: " + steps))
     if kind == "sort letters":
-        done, steps = insertion(word, ord)
+        done, steps = insertion(word)
         user = ask("Sort the letters of {}.", "Sort the letters in {}.", "Put the letters of {} in order.", "sort the letters of {}")
         core = f"{spelled(word)}\nSort: {steps}"
         return Turn(kind, user.format(shown), "".join(done), by_effort(core, "Put each letter in its place.\n", "\nSorted: " + " ".join(done)))
@@ -148,10 +157,10 @@ def word_task(source):
 def sort_numbers(source):
     numbers = source.draw(lambda: tuple(source.rng.sample(range(100), source.rng.choice([3, 3, 4, 4, 5]))))
     shown = ", ".join(map(str, numbers))
-    done, steps = insertion(numbers, int)
+    done, steps = insertion([f"{number:02}" for number in numbers])
     user = source.choice(["Sort {}.", "Sort the numbers {}.", "Put {} in order.", "sort {}", "Sort these numbers: {}", "Sort {} from small to large."])
-    return Turn("sort numbers", user.format(shown), ", ".join(map(str, done)),
-                by_effort("Sort: " + steps, "Put each number in its place.\n", "\nSorted: " + " ".join(map(str, done))))
+    return Turn("sort numbers", user.format(shown), ", ".join(map(str, sorted(numbers))),
+                by_effort("Sort: " + steps, "Put each number in its place.\n", "\nSorted: " + " ".join(done)))
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -187,8 +196,9 @@ def record(source, topic):
 
 
 def thoughts_on(values):
-    said = "; ".join(f"{key}: {value}" for key, value in values.items())
-    return {"medium": f"Find {', '.join(values)}.", "high": f"Find {', '.join(values)}.\n{said}"}
+    """The keys asked for, and what was found for each: the object copies both."""
+    keys, said = ", ".join(values), "; ".join(f"{key}: {value}" for key, value in values.items())
+    return {"low": keys, "medium": f"Find {keys}.\n{said}", "high": f"Find {keys}.\n{said}\nNothing else."}
 
 
 def json_free(source):
@@ -270,10 +280,11 @@ def declare(source, key):
     properties = {}
     for options, kind, text in parameters:
         name = next(option for option in source.rng.sample(options, len(options)) if option not in properties)
+        name = source.varied(name)
         schema = {"type": "string", "enum": ["on", "off"]} if "|" in kind else {"type": kind}
         properties[name] = {**schema, "description": text} if text and described else schema
     return {"type": "function", "function": {
-        "name": source.choice(names), "description": description,
+        "name": source.varied(source.choice(names)), "description": description,
         "parameters": {"type": "object", "properties": properties, "required": list(properties)}}}
 
 
@@ -283,8 +294,10 @@ def tool_turn(source, key, declaration):
     values = source.draw(lambda: make(source))
     arguments = dict(zip(function["parameters"]["properties"], values))
     result, answer = outcome(source, values)
-    said = ", ".join(f"{name} {value}" for name, value in arguments.items())
-    thoughts = {"medium": f"Call {function['name']}.", "high": f"Call {function['name']} with {said}."}
+    said = "; ".join(f"{name}: {value}" for name, value in arguments.items())
+    # In the declaration the name follows the description, and the parameters follow the name.
+    form = f"{function['description']}\n{function['name']}({', '.join(arguments)})"
+    thoughts = {"low": form, "medium": f"Call this.\n{form}", "high": f"Call this.\n{form}\n{said}"}
     text = compact(result) if source.chance(0.7) else json.dumps(result)
     return Turn("call", source.choice(forms).format(*values), answer, thoughts, (function["name"], arguments), text, "The result is there.")
 
@@ -373,11 +386,11 @@ def memory_turns(source):
         make, told, reply, questions, answer = FACTS[name]
         value = make(source)
         turns.append(Turn("told", source.choice(told).format(value), reply.format(value), {"medium": f"The {name} is {value}.", "high": f"The {name} is {value}. I remember it."}))
-        asked.append(Turn("remember", source.choice(questions), answer.format(value), {"medium": f"The {name} is {value}.", "high": f"The user told me: the {name} is {value}."}))
+        asked.append(Turn("remember", source.choice(questions), answer.format(value), {"low": f"{name}: {value}", "medium": f"The {name} is {value}.", "high": f"The user told me: the {name} is {value}."}))
     turns += [simple_turn(source) for _ in range(source.choice([0, 0, 1, 1, 2, 3]))]
     if source.chance(0.12):
         other = source.choice([name for name in sorted(FACTS) if name not in names])
-        asked.append(Turn("remember", source.choice(FACTS[other][3]), "You have not told me.", {"medium": "I was not told.", "high": "I look back. I was not told."}))
+        asked.append(Turn("remember", source.choice(FACTS[other][3]), "You have not told me.", {"low": "not told", "medium": "I was not told.", "high": "I look back. I was not told."}))
     source.rng.shuffle(asked)
     return turns + asked
 
@@ -402,9 +415,11 @@ def frame(source, kind, effort):
 
 
 def fill(source, kind, made):
-    """The turns of a conversation of the kind: simple, chain (several turns), memory, schema, tools."""
+    """The turns of a conversation of the kind: simple, hard (what is learned last), chain (several turns), memory, schema, tools."""
     if kind == "simple":
         return [simple_turn(source)]
+    if kind == "hard":
+        return [source.choice([arithmetic, word_task, word_task, sort_numbers, json_free])(source)]
     if kind == "chain":
         return [simple_turn(source) for _ in range(source.choice([2, 2, 3, 4]))]
     if kind == "memory":

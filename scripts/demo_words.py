@@ -3,6 +3,8 @@
 import hashlib
 import random
 
+from demo_tokenizer import CAPITALIZED, SPACED
+
 WORDS = """
 able acorn actor again agent alarm album alley amber angle ankle apple april apron arena arrow artist atlas autumn awake
 bacon badge baker ball banana bank basket beach bead beam bean bear beast bell berry bike bird blanket blue board boat
@@ -55,6 +57,10 @@ def pseudo_word(rng):
             return word
 
 
+# Words may begin with a piece of the vocabulary (" the", "Que"), whose letters are learned only where it is spelled.
+BEGINNINGS = sorted({word[:end].lower() for word in (SPACED + CAPITALIZED).split() for end in range(3, min(len(word), 7) + 1)})
+
+
 def held_out(*parts):
     """True for one item in eight, by its hash: such words and operands are never trained on, and only they are tested."""
     text = "|".join(str(part) for part in parts).lower()
@@ -84,17 +90,28 @@ class Source:
     def word(self, longest=9):
         def make():
             while True:
-                word = self.rng.choice(WORDS) if self.rng.random() < (0.7 if self.testing else 0.35) else pseudo_word(self.rng)
+                word = self.rng.choice(WORDS) if self.rng.random() < (0.7 if self.testing else 0.35) else self.made_up()
                 if len(word) <= longest:
                     return word
 
         return self.draw(make)
 
+    def made_up(self):
+        """A word nobody has to know; while training, one in three begins like an entry of the vocabulary."""
+        word = pseudo_word(self.rng)
+        if self.testing or self.rng.random() < 0.67:
+            return word
+        return (self.rng.choice(BEGINNINGS) + word)[:9]
+
+    def varied(self, name):
+        """The name; while training, one in three is told by its declaration alone."""
+        return f"{name}_{pseudo_word(self.rng)}" if not self.testing and self.rng.random() < 0.33 else name
+
     def name(self):
-        return self.draw(lambda: self.rng.choice(NAMES) if self.rng.random() < 0.5 else pseudo_word(self.rng).capitalize())
+        return self.draw(lambda: self.rng.choice(NAMES) if self.rng.random() < 0.5 else self.made_up().capitalize())
 
     def city(self):
-        return self.draw(lambda: self.rng.choice(CITIES) if self.rng.random() < 0.6 else pseudo_word(self.rng).capitalize())
+        return self.draw(lambda: self.rng.choice(CITIES) if self.rng.random() < 0.6 else self.made_up().capitalize())
 
     def number(self, digits=3):
         return self.rng.randint(0, 10 ** self.rng.randint(1, digits) - 1)

@@ -83,11 +83,11 @@ class Batches:
     def __call__(self, number):
         source = Source(self.seed * 1_000_003 + number, self.testing)
         rng = source.rng
-        frame_kind = rng.choices(["plain", "schema", "tools"], [70, 12, 18])[0]
+        frame_kind = rng.choices(["plain", "schema", "tools"], [62, 14, 24])[0]
         frame = demo_data.frame(source, frame_kind, rng.choice(EFFORTS))
         kinds, length = [frame_kind], 256
         if frame_kind == "plain":
-            kinds, length = (["chain", "memory", "memory"], 448) if rng.random() < 0.3 else (["simple"], 224)
+            kinds, length = (["chain", "memory", "memory"], 448) if rng.random() < 0.3 else (["simple", "hard"], 224)
         prefix = self.writer.trunk(frame, demo_harmony.random_date(rng), heading=rng.random() < 0.5)
         trunk = len(prefix)
         made = [self.row(source, frame, kinds, length, trunk) for _ in range(max(1, round((self.tokens - trunk) / length)))]
