@@ -10,9 +10,10 @@ use fourfold::model::offload::{self, Amount, Card, Plan, Streaming, Wish};
 use fourfold::model::{Batch, KvType, Logits, Model, Options, Sequence, persist};
 
 /// How far logits may be apart; see [`difference`]. Activations are rounded to 8 bits on the processor, to 8 or 16 on
-/// devices. Measured against exact arithmetic, the processor is 0.010 to 0.018 off on the tiny and the demo model, and
-/// Mesa's software driver 0.003 to 0.005; models in BF16 are 0.02 off in ggml and 0.002 here.
-const BOUND: f32 = 0.04;
+/// devices. Measured against exact arithmetic, the processor is 0.010 to 0.018 off on the tiny model and 0.021 to 0.033
+/// on the demo model, to which these texts are noise; Mesa's software driver is 0.003 to 0.009 off; models in BF16 are
+/// 0.02 off in ggml and 0.002 here. The largest difference was 0.046, of 20 rows of the demo model.
+const BOUND: f32 = 0.07;
 
 fn fixture(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
