@@ -22,10 +22,10 @@ impl Weight for Q6K {
                 let signed = rows.columns(isa, block + 192);
                 let unsigned =
                     signed.map(|v| isa.add_bytes(v, isa.splat_int(0x80808080u32 as i32)));
-                for (word, lanes) in unsigned.into_iter().enumerate() {
+                for (four, lanes) in unsigned.into_iter().enumerate() {
                     for (k, code) in bytes(isa, lanes).into_iter().enumerate() {
                         let scale = isa.mul(scale, floats(isa, code, 128));
-                        codes.set_scales(isa, 2 * step + 4 * word + k, scale);
+                        codes.set_scales(isa, 2 * step + 4 * four + k, scale);
                     }
                 }
             }
