@@ -8,6 +8,7 @@ use super::terminal::{self, Style};
 use anyhow::{Context, bail};
 use fourfold::generate::Generator;
 use fourfold::harmony::{self, Effort, Message, Tool, chat};
+use fourfold::model::Model;
 use fourfold::sample::Constraint;
 use fourfold::session::{FileError, Session};
 use serde_json::{Value, json};
@@ -54,13 +55,18 @@ pub struct TalkingArgs {
 }
 
 /// Opens a model for generating. Someone at a terminal who named none is told what answers, and how to get more.
-pub fn generator(args: &ModelArgs) -> anyhow::Result<Generator> {
+pub fn model(args: &ModelArgs) -> anyhow::Result<Model> {
     if args.model.is_none() && std::io::stderr().is_terminal() {
         let hint = "The tiny built-in model answers. For a real one download a gpt-oss .gguf file and name it, or convert a \
                     checkpoint: fourfold convert --help";
         eprintln!("{}", terminal::paint_stderr(Style::Dim, hint));
     }
-    Ok(Generator::new(Arc::new(args.open()?))?)
+    args.open()
+}
+
+/// The same, to be asked at once.
+pub fn generator(args: &ModelArgs) -> anyhow::Result<Generator> {
+    Ok(Generator::new(Arc::new(model(args)?))?)
 }
 
 impl TalkingArgs {

@@ -1,5 +1,7 @@
 //! How much memory can still be taken without pushing something else out.
 
+use std::ops::Range;
+
 /// Free bytes of this machine, or of the container's limit if that is less; `None` where the system does not say.
 pub fn available() -> Option<u64> {
     let machine = meminfo("MemAvailable:")?;
@@ -14,21 +16,50 @@ pub fn total() -> Option<u64> {
 /// Tells the system that these bytes of a file's map will not be read again soon, so that their memory is the first to
 /// be used for something else. What they say stays the same.
 pub fn give_back<T>(numbers: &[T]) {
-    #[cfg(target_os = "linux")]
-    {
-        // A whole number of pages of any size in use; the ends stay.
-        const LARGEST_PAGE: usize = 1 << 16;
-        let start = (numbers.as_ptr() as usize).next_multiple_of(LARGEST_PAGE);
-        let end = numbers.as_ptr() as usize + size_of_val(numbers);
-        let end = end / LARGEST_PAGE * LARGEST_PAGE;
-        if start < end {
-            // SAFETY: advice about memory that is borrowed; this one never changes its content.
-            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_PAGEOUT) };
-        }
+    // A whole number of pages of any size in use; the ends stay.
+    let range = range_of(numbers);
+    let start = range.start.next_multiple_of(LARGEST_PAGE);
+    let end = range.end / LARGEST_PAGE * LARGEST_PAGE;
+    if start < end {
+        advise(start..end, Advice::NotSoon);
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = numbers;
 }
+
+/// Has the system read these bytes of a file's map from the disk, without waiting for them.
+pub fn read_ahead<T>(numbers: &[T]) {
+    // Linux takes no more of one request than the disk takes at once: 12 GB were "read" within 18 ms.
+    const REQUEST: usize = 1 << 20;
+    let range = range_of(numbers);
+    let first = range.start / LARGEST_PAGE * LARGEST_PAGE;
+    for start in (first..range.end).step_by(REQUEST) {
+        advise(start..range.end.min(start + REQUEST), Advice::Soon);
+    }
+}
+
+const LARGEST_PAGE: usize = 1 << 16;
+
+fn range_of<T>(numbers: &[T]) -> Range<usize> {
+    let start = numbers.as_ptr() as usize;
+    start..start + size_of_val(numbers)
+}
+
+enum Advice {
+    Soon,
+    NotSoon,
+}
+
+#[cfg(target_os = "linux")]
+fn advise(range: Range<usize>, advice: Advice) {
+    let advice = match advice {
+        Advice::Soon => libc::MADV_WILLNEED,
+        Advice::NotSoon => libc::MADV_PAGEOUT,
+    };
+    // SAFETY: neither advice changes the content of memory, whosever it is.
+    unsafe { libc::madvise(range.start as *mut libc::c_void, range.len(), advice) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise(_: Range<usize>, _: Advice) {}
 
 fn meminfo(field: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -50,4 +81,20 @@ fn container() -> Option<u64> {
         .parse()
         .ok()?;
     Some(limit.saturating_sub(current.saturating_sub(file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_changes_nothing_wherever_it_begins_and_ends() {
+        let numbers: Vec<u8> = (0..3 << 20).map(|index| (index / 7) as u8).collect();
+        let expected = numbers.clone();
+        for range in [0..0, 0..1, 1..numbers.len(), 65_535..2_000_001] {
+            read_ahead(&numbers[range.clone()]);
+            give_back(&numbers[range]);
+        }
+        assert_eq!(numbers, expected);
+    }
 }

@@ -14,6 +14,7 @@ pub mod memory;
 pub mod offload;
 pub mod persist;
 mod phases;
+mod preload;
 mod rope;
 mod weights;
 
@@ -37,6 +38,7 @@ pub use rope::Rope;
 pub use weights::{Layer, Linear, Weights};
 
 use forward::{Engine, Scratch};
+use preload::Preload;
 
 /// How a model is to be run.
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ pub enum RopeForm {
 
 /// A model file, opened and ready to run. One forward pass runs at a time; others wait.
 pub struct Model {
+    // Its thread borrows from `file`, and ends when it is dropped, before it.
+    preload: Option<Preload>,
     // Borrows from `file`, and is dropped before it.
     weights: Weights<'static>,
     file: Box<Gguf>,
@@ -143,6 +147,7 @@ impl Model {
             threads => threads,
         };
         Ok(Self {
+            preload: None,
             rope: Rope::new(&config.rope),
             kernels,
             empty_device_cache: offload::Cache::default(),
@@ -157,6 +162,16 @@ impl Model {
             config,
             options,
         })
+    }
+
+    /// Has the file read into memory in the background, if it fits there: for while a first prompt is typed, which will
+    /// read nearly all of it. Layers on a GPU were read already; with some there, nothing is done.
+    pub fn read_ahead(&mut self) {
+        if self.placement().is_none() {
+            // SAFETY: as in `from_file`: the thread ends before the file is dropped, in `Preload::drop`.
+            let lasting: &'static Gguf = unsafe { &*std::ptr::from_ref(&*self.file) };
+            self.preload = Preload::start(lasting);
+        }
     }
 
     /// The shape of the model.

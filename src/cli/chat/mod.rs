@@ -15,9 +15,11 @@ use super::interrupt;
 use super::model_file::ModelArgs;
 use super::talking::{self, TalkingArgs};
 use commands::Thinking;
+use fourfold::generate::Generator;
 use fourfold::session;
 use repl::Repl;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use toolbox::Toolbox;
 
@@ -68,7 +70,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         session::check_place(file)?;
     }
     toolbox.limit = Duration::from_secs(args.tool_timeout.max(1));
-    let mut session = args.talking.session(talking::generator(&args.model)?)?;
+    let mut model = talking::model(&args.model)?;
+    // Nobody types as fast as a disk reads.
+    model.read_ahead();
+    let generator = Generator::new(Arc::new(model))?;
+    let mut session = args.talking.session(generator)?;
     if let Some(file) = args.session.as_ref().filter(|file| file.exists()) {
         args.talking
             .resume(&mut session, file, args.rebuild_session)?;

@@ -14,6 +14,9 @@ use crate::model::{Config, Rope, memory};
 /// Bytes that are copied at once: enough for the bus, and often enough for a progress bar.
 pub(super) const PIECE: usize = 16 << 20;
 
+/// Pieces that are asked of the disk before their turn, so that it reads while the bus copies.
+const LEAD: usize = 4;
+
 /// A matrix and what is added to its results.
 pub struct DeviceLinear {
     pub weight: TensorId,
@@ -88,6 +91,16 @@ pub(super) enum Part<'a> {
     Numbers(&'a [f32]),
 }
 
+impl<'a> Part<'a> {
+    /// The pieces in which it is copied, if it lies in a file.
+    fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        match self {
+            Part::Bytes(bytes) => bytes.chunks(PIECE),
+            Part::Numbers(_) => [].chunks(PIECE),
+        }
+    }
+}
+
 /// Told of every piece of bytes that was copied.
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
 
@@ -153,9 +166,12 @@ impl<'a> Loader<'a> {
 
     fn load(self, stream: &Stream, progress: Progress) -> Result<Arc<Store>, Error> {
         let store = self.builder.allocate(stream, "the weights of a layer")?;
+        let mut ahead = self.parts.iter().flat_map(|(_, part)| part.pieces());
+        ahead.by_ref().take(LEAD).for_each(memory::read_ahead);
         for (tensor, part) in &self.parts {
             match part {
                 Part::Bytes(bytes) => upload(&store, *tensor, bytes, |piece| {
+                    ahead.next().into_iter().for_each(memory::read_ahead);
                     progress(piece.len() as u64);
                     memory::give_back(piece);
                 })?,
