@@ -464,6 +464,37 @@ fn a_plan_for_a_real_model_holds_what_it_says() {
     });
 }
 
+/// How fast the weights of a third of a real model come to a device, set as above. Two rounds: the second finds the
+/// file in the page cache, unless memory is short.
+#[test]
+fn the_weights_of_a_real_model_are_copied() {
+    let Some(file) = std::env::var_os("FOURFOLD_TEST_MODEL") else {
+        println!("left out: FOURFOLD_TEST_MODEL names no file");
+        return;
+    };
+    each_device(|card| {
+        for round in ["first", "second"] {
+            let mut model = Model::open_with(&file, context(4096)).unwrap();
+            let wish = Wish {
+                layers: Amount::Exactly(model.config().layers / 3),
+                context: Some(4096),
+                ..Wish::default()
+            };
+            let plan = offload::plan(&model.sizes(), card, &wish).unwrap().unwrap();
+            let start = std::time::Instant::now();
+            let mut copied = 0;
+            model.place(&plan, &mut |bytes| copied += bytes).unwrap();
+            assert!(copied >= plan.bytes.experts);
+            let (seconds, gb) = (start.elapsed().as_secs_f64(), copied as f64 / 1e9);
+            println!(
+                "| {} | {round} | {gb:.2} GB | {:.2} GB/s |",
+                card.name,
+                gb / seconds
+            );
+        }
+    });
+}
+
 #[test]
 fn what_cannot_be_on_a_device_is_refused_in_a_sentence() {
     let card = &offload::cards()[0];
