@@ -13,53 +13,32 @@ pub fn total() -> Option<u64> {
     meminfo("MemTotal:")
 }
 
-/// Tells the system that these bytes of a file's map will not be read again soon, so that their memory is the first to
-/// be used for something else. What they say stays the same.
-pub fn give_back<T>(numbers: &[T]) {
-    // A whole number of pages of any size in use; the ends stay.
-    let range = range_of(numbers);
-    let start = range.start.next_multiple_of(LARGEST_PAGE);
-    let end = range.end / LARGEST_PAGE * LARGEST_PAGE;
-    if start < end {
-        advise(start..end, Advice::NotSoon);
-    }
-}
-
 /// Has the system read these bytes of a file's map from the disk, without waiting for them.
-pub fn read_ahead<T>(numbers: &[T]) {
+pub fn read_ahead(bytes: &[u8]) {
     // Linux takes no more of one request than the disk takes at once: 12 GB were "read" within 18 ms.
     const REQUEST: usize = 1 << 20;
-    let range = range_of(numbers);
-    let first = range.start / LARGEST_PAGE * LARGEST_PAGE;
-    for start in (first..range.end).step_by(REQUEST) {
-        advise(start..range.end.min(start + REQUEST), Advice::Soon);
+    const LARGEST_PAGE: usize = 1 << 16;
+    let first = bytes.as_ptr() as usize / LARGEST_PAGE * LARGEST_PAGE;
+    let end = bytes.as_ptr() as usize + bytes.len();
+    for start in (first..end).step_by(REQUEST) {
+        will_need(start..end.min(start + REQUEST));
     }
-}
-
-const LARGEST_PAGE: usize = 1 << 16;
-
-fn range_of<T>(numbers: &[T]) -> Range<usize> {
-    let start = numbers.as_ptr() as usize;
-    start..start + size_of_val(numbers)
-}
-
-enum Advice {
-    Soon,
-    NotSoon,
 }
 
 #[cfg(target_os = "linux")]
-fn advise(range: Range<usize>, advice: Advice) {
-    let advice = match advice {
-        Advice::Soon => libc::MADV_WILLNEED,
-        Advice::NotSoon => libc::MADV_PAGEOUT,
+fn will_need(range: Range<usize>) {
+    // SAFETY: this advice does not change the content of memory, whosever it is.
+    unsafe {
+        libc::madvise(
+            range.start as *mut libc::c_void,
+            range.len(),
+            libc::MADV_WILLNEED,
+        )
     };
-    // SAFETY: neither advice changes the content of memory, whosever it is.
-    unsafe { libc::madvise(range.start as *mut libc::c_void, range.len(), advice) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn advise(_: Range<usize>, _: Advice) {}
+fn will_need(_: Range<usize>) {}
 
 fn meminfo(field: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -92,8 +71,7 @@ mod tests {
         let numbers: Vec<u8> = (0..3 << 20).map(|index| (index / 7) as u8).collect();
         let expected = numbers.clone();
         for range in [0..0, 0..1, 1..numbers.len(), 65_535..2_000_001] {
-            read_ahead(&numbers[range.clone()]);
-            give_back(&numbers[range]);
+            read_ahead(&numbers[range]);
         }
         assert_eq!(numbers, expected);
     }

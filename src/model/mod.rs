@@ -248,6 +248,7 @@ impl Model {
             weights: &self.weights,
             rope: &self.rope,
             layout: self.layout(),
+            file: &self.file,
         };
         let device = offload::Device::open(&source, plan, progress)?;
         self.empty_device_cache = device.new_cache();

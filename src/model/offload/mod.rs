@@ -31,6 +31,7 @@ pub use table::gib;
 use super::forward::CHUNK;
 use super::{Config, Rope, Weights};
 use crate::kernels::page::PageLayout;
+use fourfold_quantize::gguf::Gguf;
 
 /// What layers on a device are made from.
 #[cfg_attr(
@@ -42,6 +43,8 @@ pub(in crate::model) struct Source<'a> {
     pub weights: &'a Weights<'a>,
     pub rope: &'a Rope,
     pub layout: PageLayout,
+    /// The file that the weights lie in.
+    pub file: &'a Gguf,
 }
 
 impl Sizes {

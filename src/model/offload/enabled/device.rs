@@ -73,6 +73,7 @@ impl Device {
             weights,
             rope,
             layout,
+            file,
         } = source;
         let mut windows: Vec<Option<usize>> = Vec::new();
         for window in &config.windows[plan.first..] {
@@ -100,9 +101,15 @@ impl Device {
         for index in plan.first..plan.layers {
             let layer = &weights.layers[index];
             let with_experts = plan.has_experts(index);
-            layers.push(DeviceLayer::load(&stream, layer, with_experts, progress)?);
+            layers.push(DeviceLayer::load(
+                &stream,
+                layer,
+                with_experts,
+                file,
+                progress,
+            )?);
         }
-        let head = DeviceHead::load(&stream, &weights.norm, &weights.head, progress)?;
+        let head = DeviceHead::load(&stream, &weights.norm, &weights.head, file, progress)?;
         let (mut stage, mut rate) = (None, f64::INFINITY);
         if plan.bytes.stage > 0 {
             let layer = &weights.layers[plan.first];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fourfold_quantize::dtype::DType;
+use fourfold_quantize::gguf::Gguf;
 use ggml_sys_bindgen::{ElementType, Error, Plain, Store, StoreBuilder, Stream, TensorId};
 
 use crate::kernels::Matrix;
@@ -164,7 +165,8 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn load(self, stream: &Stream, progress: Progress) -> Result<Arc<Store>, Error> {
+    /// Copies everything; the pages of `file` that were read for it are given back.
+    fn load(self, stream: &Stream, file: &Gguf, progress: Progress) -> Result<Arc<Store>, Error> {
         let store = self.builder.allocate(stream, "the weights of a layer")?;
         let mut ahead = self.parts.iter().flat_map(|(_, part)| part.pieces());
         ahead.by_ref().take(LEAD).for_each(memory::read_ahead);
@@ -173,7 +175,7 @@ impl<'a> Loader<'a> {
                 Part::Bytes(bytes) => upload(&store, *tensor, bytes, |piece| {
                     ahead.next().into_iter().for_each(memory::read_ahead);
                     progress(piece.len() as u64);
-                    memory::give_back(piece);
+                    file.release(piece);
                 })?,
                 Part::Numbers(numbers) => upload(&store, *tensor, numbers, |piece| {
                     progress(size_of_val(piece) as u64);
@@ -205,6 +207,7 @@ impl DeviceLayer {
         stream: &Stream,
         layer: &Layer,
         with_experts: bool,
+        file: &Gguf,
         progress: Progress,
     ) -> Result<Self, Error> {
         let mut loader = Loader::new();
@@ -226,7 +229,7 @@ impl DeviceLayer {
             sinks,
             output,
             experts,
-            store: loader.load(stream, progress)?,
+            store: loader.load(stream, file, progress)?,
         })
     }
 }
@@ -236,6 +239,7 @@ impl DeviceHead {
         stream: &Stream,
         norm: &[f32],
         linear: &Linear,
+        file: &Gguf,
         progress: Progress,
     ) -> Result<Self, Error> {
         let mut loader = Loader::new();
@@ -244,7 +248,7 @@ impl DeviceHead {
         Ok(Self {
             norm,
             linear,
-            store: loader.load(stream, progress)?,
+            store: loader.load(stream, file, progress)?,
         })
     }
 }
