@@ -131,8 +131,11 @@ impl<W: Weight> Along<W> {
     unsafe fn sum_rows<I: Isa>(&self, isa: I, span: Span, row: usize) {
         let Panel { rows, stride, .. } = self.panel;
         let top = rows.wrapping_add(row * stride);
-        // Slightly fewer lines than there are: fetching some twice costs more than leaving some to the hardware.
-        let lines = (4 * stride / 64 / self.panel.steps.div_ceil(I::LANES / 4)).max(1);
+        // Every line of these rows once: with a twentieth of them left to the hardware 5 % of the speed is lost.
+        // That is a broken number for each vector, here in 65536ths.
+        let lines = (4 * span.steps * stride / self.panel.steps).div_ceil(64);
+        let each = (lines << 16).div_ceil(span.vectors::<I>());
+        let mut due = 0;
         let mut ahead = [NEAR, FAR].map(|lead| match (row + lead).checked_sub(ROWS) {
             None => top.wrapping_add(lead * stride),
             Some(beyond) => self.panel.next.wrapping_add(beyond * stride),
@@ -141,7 +144,9 @@ impl<W: Weight> Along<W> {
             ahead = ahead.map(|line| line.wrapping_add(span.first * stride / self.panel.steps));
         }
         for vector in 0..span.vectors::<I>() {
-            for _ in 0..lines {
+            let fetched = due >> 16;
+            due += each;
+            for _ in fetched..due >> 16 {
                 prefetch_near(ahead[0]);
                 prefetch(ahead[1]);
                 ahead = ahead.map(|line| line.wrapping_add(64));
