@@ -5,7 +5,7 @@ use super::isa::{Isa, Task};
 use super::panel::{self, BATCH, Inputs, Panel, ROWS, Results, Tokens};
 use super::{Kernels, Matrix, float, is_float};
 use crate::threads::Pool;
-use std::ops::Range;
+use crate::work::Runs;
 
 /// One matrix of a call of [`Kernels::matmul`].
 pub struct Product<'a> {
@@ -164,16 +164,19 @@ impl Kernels {
                 }
             })
             .collect();
-        let panels = shares.iter().map(Share::panels).sum();
+        let panels: usize = shares.iter().map(Share::panels).sum();
+        let batches = input.tokens().div_ceil(BATCH);
         let input = Input {
             activations: input,
             exact: self.exact,
         };
-        pool.run(|worker| {
+        let runs = Runs::new(panels * batches, 1, pool.threads());
+        pool.run(|_| {
             self.call(Work {
                 input,
                 shares: &shares,
-                range: pool.share(worker, panels, 1),
+                panels,
+                runs: &runs,
             });
         });
     }
@@ -194,11 +197,29 @@ impl Share<'_> {
     }
 }
 
-/// Some of the panels of all products, counted through.
+/// What a worker does: runs of panels of all products, counted through once for each batch.
+///
+/// Batches outside, panels inside: a batch's inputs stay in the second-level cache, the weights come from memory anyway.
 struct Work<'a> {
     input: Input<'a>,
     shares: &'a [Share<'a>],
-    range: Range<usize>,
+    /// Panels of all products.
+    panels: usize,
+    runs: &'a Runs,
+}
+
+impl<'a> Work<'a> {
+    /// The product that an item belongs to, and the panel of its matrix.
+    fn panel(&self, item: usize) -> (&'a Share<'a>, usize) {
+        let mut index = item % self.panels;
+        for share in self.shares {
+            if index < share.panels() {
+                return (share, index);
+            }
+            index -= share.panels();
+        }
+        unreachable!("an item is one of the products' panels")
+    }
 }
 
 impl Task for Work<'_> {
@@ -207,27 +228,33 @@ impl Task for Work<'_> {
     fn run<I: Isa>(self, isa: I) {
         let mut results = Results([[0.0; ROWS]; BATCH]);
         let total = self.input.activations.tokens();
-        // Tokens outside, panels inside: the batch's inputs stay in the second-level cache, the weights come from memory anyway.
-        for batch in (0..total).step_by(BATCH) {
-            let count = BATCH.min(total - batch);
-            let mut before = 0;
-            for share in self.shares {
-                let mine = |index: usize| index.saturating_sub(before).min(share.panels());
-                let range = mine(self.range.start)..mine(self.range.end);
-                for index in range.clone() {
-                    let next =
-                        (index + 1 < range.end).then(|| panel_start(&share.weight, index + 1));
-                    let rows = PanelRows::new(&share.weight, index, next);
-                    let tokens = Tokens::From(batch);
-                    self.input.multiply(isa, &rows, tokens, count, &mut results);
-                    for (token, results) in results.0[..count].iter().enumerate() {
-                        // SAFETY: `matmul` checked the size of `out`; a panel has one worker.
-                        let out = unsafe { share.out.row(batch + token, index * ROWS, rows.rows) };
-                        finish(out, results, share, index);
-                    }
+        let mut run = self.runs.next();
+        while !run.is_empty() {
+            // Taken before it is needed, because its first panel is fetched during the last one of this run.
+            let following = self.runs.next();
+            for item in run.clone() {
+                let after = if item + 1 < run.end {
+                    item + 1..run.end
+                } else {
+                    following.clone()
+                };
+                let next = (!after.is_empty()).then(|| {
+                    let (share, index) = self.panel(after.start);
+                    panel_start(&share.weight, index)
+                });
+                let (share, index) = self.panel(item);
+                let rows = PanelRows::new(&share.weight, index, next);
+                let batch = item / self.panels * BATCH;
+                let count = BATCH.min(total - batch);
+                let tokens = Tokens::From(batch);
+                self.input.multiply(isa, &rows, tokens, count, &mut results);
+                for (token, results) in results.0[..count].iter().enumerate() {
+                    // SAFETY: `matmul` checked the size of `out`; an item has one worker.
+                    let out = unsafe { share.out.row(batch + token, index * ROWS, rows.rows) };
+                    finish(out, results, share, index);
                 }
-                before += share.panels();
             }
+            run = following;
         }
     }
 }

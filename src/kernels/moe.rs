@@ -8,6 +8,8 @@ use super::matmul::{Input, PanelRows, SharedOut, panel_start};
 use super::panel::{BATCH, ROWS, Results, Tokens};
 use super::{Kernels, Matrix, is_float, math};
 use crate::threads::Pool;
+use crate::work::Runs;
+use std::ops::Range;
 
 /// The experts of one layer.
 #[derive(Clone, Copy)]
@@ -151,16 +153,16 @@ impl Kernels {
             .windows(2)
             .map(|run| panels * cost(run[1] - run[0]))
             .sum();
-        pool.run(|worker| {
-            let threads = pool.threads();
+        let largest = starts.windows(2).map(|run| cost(run[1] - run[0])).max();
+        let runs = Runs::new(work, largest.unwrap_or(1), pool.threads());
+        pool.run(|_| {
             self.call(GateUp {
                 experts,
                 input,
                 starts,
                 tokens,
                 hidden,
-                from: work * worker / threads,
-                to: work * (worker + 1) / threads,
+                runs: &runs,
             });
         });
         let input = Input {
@@ -171,7 +173,8 @@ impl Kernels {
             start: out.as_mut_ptr(),
             rows: columns,
         };
-        pool.run(|worker| {
+        let runs = Runs::new(columns.div_ceil(ROWS), 1, pool.threads());
+        pool.run(|_| {
             self.call(Down {
                 experts,
                 input,
@@ -179,7 +182,7 @@ impl Kernels {
                 tokens,
                 weights,
                 out,
-                panels: pool.share(worker, columns.div_ceil(ROWS), 1),
+                runs: &runs,
             });
         });
     }
@@ -190,69 +193,110 @@ fn cost(tokens: usize) -> usize {
     if tokens == 0 { 0 } else { 4 + tokens }
 }
 
-/// Expert by expert, panel by panel; a worker takes the panels whose start, in cost, is in its range.
+/// Expert by expert, panel by panel; a run, counted in cost, has the panels whose start is in it.
 struct GateUp<'a> {
     experts: &'a Experts<'a>,
     input: Input<'a>,
     starts: &'a [usize],
     tokens: &'a [u32],
     hidden: Writer,
-    from: usize,
-    to: usize,
+    runs: &'a Runs,
+}
+
+/// Neighbouring panels of one expert.
+struct Part {
+    expert: usize,
+    panels: Range<usize>,
+}
+
+impl GateUp<'_> {
+    /// The panels that start in a run.
+    fn parts(&self, run: Range<usize>) -> impl Iterator<Item = Part> {
+        let panels = self.experts.ff.div_ceil(ROWS);
+        let mut before = 0;
+        (0..self.experts.n_experts).filter_map(move |expert| {
+            let cost = cost(self.starts[expert + 1] - self.starts[expert]);
+            let first = |at: usize| at.saturating_sub(before).div_ceil(cost.max(1)).min(panels);
+            let range = first(run.start)..first(run.end);
+            before += panels * cost;
+            let panels = range;
+            (cost > 0 && !panels.is_empty()).then_some(Part { expert, panels })
+        })
+    }
 }
 
 impl Task for GateUp<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Experts { ff, n_experts, .. } = *self.experts;
-        let panels = ff.div_ceil(ROWS);
         let mut gates = Results([[0.0; ROWS]; BATCH]);
         let mut ups = Results([[0.0; ROWS]; BATCH]);
-        let mut before = 0;
-        for expert in 0..n_experts {
-            let (start, end) = (self.starts[expert], self.starts[expert + 1]);
-            let cost = cost(end - start);
-            if cost == 0 {
-                continue;
+        let mut run = self.runs.next();
+        while !run.is_empty() {
+            // Taken before it is needed, because its first panel is fetched during the last one of this run.
+            let following = self.runs.next();
+            let mut after = self
+                .parts(run.clone())
+                .chain(self.parts(following.clone()))
+                .skip(1);
+            for part in self.parts(run) {
+                let after = after.next();
+                let after = after.map(|Part { expert, panels }| {
+                    panel_start(&self.of(&self.experts.gate, expert), panels.start)
+                });
+                self.part(isa, part, after, &mut gates, &mut ups);
             }
-            let first = |at: usize| at.saturating_sub(before).div_ceil(cost).min(panels);
-            let range = first(self.from)..first(self.to);
-            before += panels * cost;
-            let gate = self.experts.gate.slice(expert * ff, ff);
-            let up = self.experts.up.slice(expert * ff, ff);
-            for batch in (start..end).step_by(BATCH) {
-                let tokens = &self.tokens[batch..end.min(batch + BATCH)];
-                let (count, listed) = (tokens.len(), Tokens::Listed(tokens));
-                for panel in range.clone() {
-                    let rows = PanelRows::new(&gate, panel, Some(panel_start(&up, panel)));
-                    self.input.multiply(isa, &rows, listed, count, &mut gates);
-                    let next = (panel + 1 < range.end).then(|| panel_start(&gate, panel + 1));
-                    let rows = PanelRows::new(&up, panel, next);
-                    self.input.multiply(isa, &rows, listed, count, &mut ups);
-                    let at = expert * ff + panel * ROWS;
-                    for token in 0..count {
-                        let hidden = self.activate(
-                            isa,
-                            &gates.0[token],
-                            &ups.0[token],
-                            at,
-                            rows.rows,
-                            [self.experts.scale(0, expert), self.experts.scale(1, expert)],
-                        );
-                        // SAFETY: `hidden` has room for every route, and a route's panel has one worker.
-                        unsafe {
-                            self.hidden
-                                .set(isa, batch + token, panel, &hidden[..rows.rows])
-                        };
-                    }
-                }
-            }
+            run = following;
         }
     }
 }
 
 impl GateUp<'_> {
+    /// An expert's rows of the gates or the ups.
+    fn of<'m>(&self, matrix: &Matrix<'m>, expert: usize) -> Matrix<'m> {
+        matrix.slice(expert * self.experts.ff, self.experts.ff)
+    }
+
+    /// The panels of a part for all tokens of its expert; `after` is the panel that comes next.
+    #[inline(always)]
+    fn part<I: Isa>(
+        &self,
+        isa: I,
+        Part { expert, panels }: Part,
+        after: Option<*const u8>,
+        gates: &mut Results,
+        ups: &mut Results,
+    ) {
+        let gate = self.of(&self.experts.gate, expert);
+        let up = self.of(&self.experts.up, expert);
+        let factors = [0, 1].map(|part| self.experts.scale(part, expert));
+        let (start, end) = (self.starts[expert], self.starts[expert + 1]);
+        for batch in (start..end).step_by(BATCH) {
+            let tokens = &self.tokens[batch..end.min(batch + BATCH)];
+            let (count, listed) = (tokens.len(), Tokens::Listed(tokens));
+            for panel in panels.clone() {
+                let rows = PanelRows::new(&gate, panel, Some(panel_start(&up, panel)));
+                self.input.multiply(isa, &rows, listed, count, gates);
+                let next = match panel + 1 < panels.end {
+                    true => Some(panel_start(&gate, panel + 1)),
+                    false => after,
+                };
+                let rows = PanelRows::new(&up, panel, next);
+                self.input.multiply(isa, &rows, listed, count, ups);
+                let at = expert * self.experts.ff + panel * ROWS;
+                for token in 0..count {
+                    let (gates, ups) = (&gates.0[token], &ups.0[token]);
+                    let hidden = self.activate(isa, gates, ups, at, rows.rows, factors);
+                    // SAFETY: `hidden` has room for every route, and a route's panel has one worker.
+                    unsafe {
+                        self.hidden
+                            .set(isa, batch + token, panel, &hidden[..rows.rows])
+                    };
+                }
+            }
+        }
+    }
+
     /// Biases and the gated unit for one panel of one token; `at` is the panel's first row among all experts'.
     #[inline(always)]
     fn activate<I: Isa>(
@@ -293,7 +337,7 @@ impl GateUp<'_> {
     }
 }
 
-/// A worker owns rows of the output and adds all experts to them.
+/// A run is of rows of the output, to which all experts are added.
 struct Down<'a> {
     experts: &'a Experts<'a>,
     input: Input<'a>,
@@ -301,38 +345,73 @@ struct Down<'a> {
     tokens: &'a [u32],
     weights: &'a [f32],
     out: SharedOut,
-    panels: std::ops::Range<usize>,
+    runs: &'a Runs,
 }
 
 impl Task for Down<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Experts {
-            columns, n_experts, ..
-        } = *self.experts;
         let mut results = Results([[0.0; ROWS]; BATCH]);
-        for expert in 0..n_experts {
-            let (start, end) = (self.starts[expert], self.starts[expert + 1]);
-            let down = self.experts.down.slice(expert * columns, columns);
-            let factor = self.experts.scale(2, expert);
-            for batch in (start..end).step_by(BATCH) {
-                let count = BATCH.min(end - batch);
-                for panel in self.panels.clone() {
-                    let next = (panel + 1 < self.panels.end).then(|| panel_start(&down, panel + 1));
-                    let rows = PanelRows::new(&down, panel, next);
-                    self.input
-                        .multiply(isa, &rows, Tokens::From(batch), count, &mut results);
-                    let bias =
-                        &self.experts.down_bias[expert * columns + panel * ROWS..][..rows.rows];
-                    for (index, results) in results.0[..count].iter().enumerate() {
-                        let (token, weight) =
-                            (self.tokens[batch + index], self.weights[batch + index]);
-                        // SAFETY: `experts` checked the size of `out`; rows have one worker.
-                        let out = unsafe { self.out.row(token as usize, panel * ROWS, rows.rows) };
-                        for ((out, result), bias) in out.iter_mut().zip(results).zip(bias) {
-                            *out = weight.mul_add(result.mul_add(factor, *bias), *out);
-                        }
+        let used = |expert: &usize| self.starts[*expert] < self.starts[*expert + 1];
+        let experts = || (0..self.experts.n_experts).filter(used);
+        let mut run = self.runs.next();
+        while !run.is_empty() {
+            let following = self.runs.next();
+            let again = experts().filter(|_| !following.is_empty());
+            let mut after = experts()
+                .skip(1)
+                .map(|expert| (expert, run.start))
+                .chain(again.map(|expert| (expert, following.start)));
+            for expert in experts() {
+                let after = after.next();
+                let after = after.map(|(expert, panel)| panel_start(&self.of(expert), panel));
+                self.part(isa, expert, run.clone(), after, &mut results);
+            }
+            run = following;
+        }
+    }
+}
+
+impl Down<'_> {
+    /// An expert's rows.
+    fn of(&self, expert: usize) -> Matrix<'_> {
+        let columns = self.experts.columns;
+        self.experts.down.slice(expert * columns, columns)
+    }
+
+    /// Some panels of an expert for all its tokens; `after` is the panel that comes next.
+    #[inline(always)]
+    fn part<I: Isa>(
+        &self,
+        isa: I,
+        expert: usize,
+        panels: Range<usize>,
+        after: Option<*const u8>,
+        results: &mut Results,
+    ) {
+        let down = self.of(expert);
+        let biases = &self.experts.down_bias[expert * self.experts.columns..];
+        let factor = self.experts.scale(2, expert);
+        let (start, end) = (self.starts[expert], self.starts[expert + 1]);
+        for batch in (start..end).step_by(BATCH) {
+            let count = BATCH.min(end - batch);
+            for panel in panels.clone() {
+                let next = match panel + 1 < panels.end {
+                    true => Some(panel_start(&down, panel + 1)),
+                    false => after,
+                };
+                let rows = PanelRows::new(&down, panel, next);
+                let tokens = Tokens::From(batch);
+                self.input.multiply(isa, &rows, tokens, count, results);
+                let bias = &biases[panel * ROWS..][..rows.rows];
+                for (index, results) in results.0[..count].iter().enumerate() {
+                    let token = self.tokens[batch + index] as usize;
+                    let weight = self.weights[batch + index];
+                    // SAFETY: `experts` checked the size of `out`; a run's rows have one worker.
+                    let out = unsafe { self.out.row(token, panel * ROWS, rows.rows) };
+                    for ((out, result), bias) in out.iter_mut().zip(results).zip(bias) {
+                        *out = weight.mul_add(result.mul_add(factor, *bias), *out);
                     }
                 }
             }
