@@ -18,6 +18,7 @@ mod checkpoint;
 mod config;
 mod error;
 mod experts;
+mod find;
 mod lora;
 pub mod metadata;
 mod names;

@@ -9,7 +9,8 @@ use fourfold_quantize::recipe::{self, Choice, Model, Override, Recipe};
 use crate::card::{Card, expert_size_label};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::source::{self, Matrix, Source};
+use crate::find;
+use crate::source::{Matrix, Source};
 use crate::vocab::Vocab;
 use crate::{Result, metadata};
 
@@ -81,7 +82,7 @@ impl<'a> Plan<'a> {
     /// Reads all small files of a checkpoint, checks everything and decides what to write.
     pub fn new(checkpoint: &'a Checkpoint, options: &Options) -> Result<Self> {
         let config = Config::read(checkpoint)?;
-        let mut matrices = source::find(checkpoint, &config)?;
+        let mut matrices = find::matrices(checkpoint, &config)?;
         matrices.sort_by_cached_key(|matrix| file_order(&matrix.name));
         let vocab = match options.tokenizer {
             true => Some(Vocab::read(checkpoint, &config)?),
