@@ -79,6 +79,11 @@ def insertion(items):
     return done, "; ".join(steps)
 
 
+def counted(word):
+    """Each letter of the word in the order of the alphabet with how often it occurs: `c1 d2 g1`."""
+    return " ".join(f"{letter}{word.count(letter)}" for letter in sorted(set(word)))
+
+
 def by_effort(core, intro="", check=""):
     """Low thinks only what it must, medium says what it does, high checks its answer."""
     return {"low": core, "medium": intro + core, "high": intro + core + check}
@@ -103,7 +108,8 @@ def arithmetic(source):
 
 
 def quoted(source, word):
-    return f'"{word}"' if source.chance(0.6) else word
+    """Mostly in quotes; less often while training, because only a bare word can begin with a piece of the vocabulary."""
+    return f'"{word}"' if source.chance(0.6 if source.testing else 0.4) else word
 
 
 def spelled(word):
@@ -111,7 +117,8 @@ def spelled(word):
 
 
 def word_task(source):
-    kind = source.choice(["reverse", "reverse", "spell", "count", "count", "length", "sort letters", "upper", "lower", "title"])
+    kinds = ["reverse", "reverse", "spell", "count", "count", "length", "sort letters", "upper", "lower", "title"]
+    kind = source.choice(kinds if source.testing else kinds + 2 * ["sort letters"])
     word = source.word(longest=7 if kind == "sort letters" else 9)
     shown = quoted(source, word)
     ask = lambda *forms: source.choice(forms)
@@ -139,10 +146,10 @@ def word_task(source):
         user = ask("How many letters are in {}?", "How many letters does {} have?", "Count the letters of {}.", "How long is the word {}?", "how many letters in {}?")
         return Turn(kind, user.format(shown), str(len(word)), by_effort("Count: " + steps, "Count letter by letter.\n", "\nAgain: " + steps))
     if kind == "sort letters":
-        done, steps = insertion(word)
+        done = "".join(sorted(word))
         user = ask("Sort the letters of {}.", "Sort the letters in {}.", "Put the letters of {} in order.", "sort the letters of {}")
-        core = f"{spelled(word)}\nSort: {steps}"
-        return Turn(kind, user.format(shown), "".join(done), by_effort(core, "Put each letter in its place.\n", "\nSorted: " + " ".join(done)))
+        core = f"{spelled(word)}\nCounts: {counted(word)}\nSorted: {' '.join(done)}"
+        return Turn(kind, user.format(shown), done, by_effort(core, "Count each letter from a to z.\n", "\nAgain: " + " ".join(done)))
     if kind == "upper":
         user = ask("Write {} in capitals.", "Make {} uppercase.", "Write {} in capital letters.", "Turn {} into capitals.", "uppercase {}", "{} in uppercase")
         return Turn(kind, user.format(shown), word.upper(), by_effort(spelled(word), "All letters large.\n", "\nLarge: " + " ".join(word.upper())))
@@ -315,7 +322,7 @@ IDENTITY = [
     (["Thank you", "Thanks", "Thank you!", "thanks", "Thanks a lot!", "thx"], "You are welcome."),
     (["Bye", "Goodbye", "bye", "See you", "Good night", "Bye!"], "Goodbye!"),
     (["How are you?", "how are you", "How do you do?", "Are you well?"], "I am well, thank you."),
-    (["Who made you?", "Where do you come from?", "Who trained you?", "How were you made?"], "I was trained by a script of fourfold in an hour on two cores."),
+    (["Who made you?", "Where do you come from?", "Who trained you?", "How were you made?"], "I was trained by a script of fourfold in some hours on two cores."),
     (["How big are you?", "How many parameters do you have?", "Are you large?", "How small are you?"], "Four million parameters, with eight experts in each layer."),
     (["What is fourfold?", "what is fourfold", "Tell me about fourfold.", "What does fourfold do?"], "fourfold runs gpt-oss models on the machine you have."),
 ]
@@ -410,6 +417,8 @@ def frame(source, kind, effort):
         made.response_format = response_format(source, made.topic)
     elif kind == "tools":
         made.topic = tuple(source.rng.sample(sorted(TOOLS), source.choice([1, 2, 2, 3])))
+        if not source.testing and source.chance(0.3):  # the two whose descriptions and parameters are alike, in either order
+            made.topic = tuple(source.rng.sample(["time", "weather"], 2)) + tuple(key for key in made.topic[:1] if key not in ("time", "weather"))
         made.tools = [declare(source, key) for key in made.topic]
     return made
 
@@ -429,7 +438,7 @@ def fill(source, kind, made):
     if source.chance(0.12):  # a question that needs no function
         return [source.choice([arithmetic, word_task, talk_of_oneself])(source)]
     turns = []
-    for _ in range(2 if source.chance(0.12) else 1):
+    for _ in range(2 if source.chance(0.25) else 1):
         at = source.rng.randrange(len(made.topic))
         turns.append(tool_turn(source, made.topic[at], made.tools[at]))
     return turns

@@ -97,9 +97,9 @@ class Source:
         return self.draw(make)
 
     def made_up(self):
-        """A word nobody has to know; while training, one in three begins like an entry of the vocabulary."""
+        """A word nobody has to know; while training, half begin like an entry of the vocabulary."""
         word = pseudo_word(self.rng)
-        if self.testing or self.rng.random() < 0.67:
+        if self.testing or self.rng.random() < 0.5:
             return word
         return (self.rng.choice(BEGINNINGS) + word)[:9]
 
