@@ -87,9 +87,13 @@ def users(messages):
     return "\n".join(message["content"] for message in messages if message["role"] == "user")
 
 
-def prove(entries, seed, numbers):
-    """Replays the draws of a training run and counts its conversations that ask what an entry asks: none may."""
-    import demo_harmony
+def prove(entries, seed, numbers, root, tokens=1800):
+    """Replays the draws of a training run and counts its conversations that ask what an entry asks: none may.
+
+    `numbers` are those of its batches, `tokens` those of a worker; `root` holds README.md and docs/ as they were then, because plain
+    text takes its turn in the same draws.
+    """
+    import demo_text
     from demo_tokenizer import Tokenizer
     from train_demo import Batches
 
@@ -104,8 +108,8 @@ def prove(entries, seed, numbers):
         return turns
 
     demo_data.fill = watched
-    batches = Batches(Tokenizer(), [], seed, 900)
-    for number in range(numbers):
+    batches = Batches(Tokenizer(), demo_text.passages(root), seed, tokens)
+    for number in numbers:
         batches(number)
     demo_data.fill = fill
     return trained, shared

@@ -19,12 +19,12 @@ def main():
     parser.add_argument("--fourfold", default=str(ROOT / "target/release/fourfold"))
     parser.add_argument("--model", default=str(ROOT / "demo/demo.gguf"))
     parser.add_argument("--part", type=float, default=1, help="ask only this part of the suite")
-    parser.add_argument("--prove", type=int, metavar="N", help="first replay N batches of the training and look for the requests in them")
+    parser.add_argument("--prove", type=int, metavar="N", help="first replay N batches, drawn as a training with today's scripts and docs would, and look for the requests in them")
     parser.add_argument("extra", nargs="*", help="further options of fourfold eval, after --")
     options = parser.parse_args()
     entries = demo_suite.suite()
     if options.prove:
-        trained, shared = demo_suite.prove(entries, 1, options.prove)
+        trained, shared = demo_suite.prove(entries, 1, range(options.prove), ROOT)
         print(f"{trained} conversations of the training replayed: {shared} of them ask what the suite asks\n")
     with tempfile.TemporaryDirectory() as folder:
         suite = Path(folder) / "suite.jsonl"
