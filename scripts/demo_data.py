@@ -79,9 +79,9 @@ def insertion(items):
     return done, "; ".join(steps)
 
 
-def counted(word):
-    """Each letter of the word in the order of the alphabet with how often it occurs: `c1 d2 g1`."""
-    return " ".join(f"{letter}{word.count(letter)}" for letter in sorted(set(word)))
+def numbered(word):
+    """Each letter with how often it has occurred so far: `d1 i1 a1 m1 o1 n1 d2`."""
+    return [f"{letter}{word[:at + 1].count(letter)}" for at, letter in enumerate(word)]
 
 
 def by_effort(core, intro="", check=""):
@@ -148,8 +148,9 @@ def word_task(source):
     if kind == "sort letters":
         done = "".join(sorted(word))
         user = ask("Sort the letters of {}.", "Sort the letters in {}.", "Put the letters of {} in order.", "sort the letters of {}")
-        core = f"{spelled(word)}\nCounts: {counted(word)}\nSorted: {' '.join(done)}"
-        return Turn(kind, user.format(shown), done, by_effort(core, "Count each letter from a to z.\n", "\nAgain: " + " ".join(done)))
+        letters = numbered(word)
+        core = f"Letters: {' '.join(letters)}\nSorted: {' '.join(sorted(letters))}"
+        return Turn(kind, user.format(shown), done, by_effort(core, "Number them, then a to z.\n", "\nAgain: " + " ".join(done)))
     if kind == "upper":
         user = ask("Write {} in capitals.", "Make {} uppercase.", "Write {} in capital letters.", "Turn {} into capitals.", "uppercase {}", "{} in uppercase")
         return Turn(kind, user.format(shown), word.upper(), by_effort(spelled(word), "All letters large.\n", "\nLarge: " + " ".join(word.upper())))

@@ -76,13 +76,16 @@ class Writer:
         ids = self.system(conversation.effort, date, bool(conversation.tools))
         return ids + (self.message("developer", developer) if developer else [])
 
-    def history(self, turn, thoughts):
-        """The finished part of a turn as later prompts hold it: without analysis unless the turn still runs."""
+    def history(self, turn, thoughts, as_written=False):
+        """The finished part of a turn as later prompts hold it: without analysis unless the turn still runs.
+
+        A call stands there as a client sends it back, or as it was written, which is what `fourfold chat` keeps.
+        """
         ids = self.message("assistant", thoughts, "analysis") if thoughts else []
         if turn.call:
             name, arguments = turn.call
-            ids += self.message(f"assistant to=functions.{name}", compact(arguments), "commentary ", "call", "json")
-            ids += self.result(turn)
+            sent_back = self.message(f"assistant to=functions.{name}", compact(arguments), "commentary ", "call", "json")
+            ids += (self.sampled_call(turn) if as_written else sent_back) + self.result(turn)
         return ids
 
     def result(self, turn):
@@ -149,7 +152,7 @@ def branch(writer, conversation, rng):
             write(analysis + final("return"), at)
             made.kinds.append(turn.kind)
         if index + 1 < len(conversation.turns):
-            at = made.add(writer.history(turn, None) + final("end"), at, 0, 0)
+            at = made.add(writer.history(turn, None, rng.random() < 0.5) + final("end"), at, 0, 0)
     return made
 
 
