@@ -97,15 +97,20 @@ class Source:
         return self.draw(make)
 
     def made_up(self):
-        """A word nobody has to know; while training, half begin like an entry of the vocabulary."""
+        """A word nobody has to know; while training, half begin like an entry of the vocabulary, and one in five doubles a letter."""
         word = pseudo_word(self.rng)
-        if self.testing or self.rng.random() < 0.5:
+        if self.testing:
             return word
-        return (self.rng.choice(BEGINNINGS) + word)[:9]
+        if self.rng.random() < 0.5:  # perhaps the piece alone
+            word = self.rng.choice(BEGINNINGS) + word[self.rng.randint(0, len(word)):]
+        if self.rng.random() < 0.2:
+            at = self.rng.randrange(len(word))
+            word = word[:at] + word[at] + word[at:]
+        return word[:9]
 
     def varied(self, name):
-        """The name; while training, one in three is told by its declaration alone."""
-        return f"{name}_{pseudo_word(self.rng)}" if not self.testing and self.rng.random() < 0.33 else name
+        """The name; while training, one in five is told by its declaration alone."""
+        return f"{name}_{pseudo_word(self.rng)}" if not self.testing and self.rng.random() < 0.2 else name
 
     def name(self):
         return self.draw(lambda: self.rng.choice(NAMES) if self.rng.random() < 0.5 else self.made_up().capitalize())
