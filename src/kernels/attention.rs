@@ -11,7 +11,7 @@ mod widen;
 use super::isa::{Isa, Task};
 use super::math;
 use super::page::{PAGE, PageLayout};
-use product::multiply;
+use product::Product;
 
 /// Pages whose sum is carried in one state before it is merged.
 pub const SPAN: usize = 16;
@@ -163,19 +163,28 @@ fn see_page<I: Isa>(isa: I, look: Look) {
     widen::values(isa, layout, values, &mut workspace.values);
 
     let scores = &mut workspace.scores[..];
-    multiply(
-        isa,
-        queries.rows,
-        head_dim,
-        &workspace.keys,
-        PAGE,
-        scores,
-        None,
-    );
-    for (row, scores) in scores.chunks_exact_mut(PAGE).enumerate() {
+    // What no row sees is not computed: a fifth of a window's pages.
+    let seen = |row| {
         let (first, end) = queries.visible(row);
-        scores[..first.saturating_sub(start).min(PAGE)].fill(f32::NEG_INFINITY);
-        scores[end.saturating_sub(start).min(PAGE)..].fill(f32::NEG_INFINITY);
+        let slot = |position: usize| position.saturating_sub(start).min(PAGE);
+        slot(first)..slot(end)
+    };
+    let some = seen(0).start / I::LANES * I::LANES..seen(rows - 1).end.next_multiple_of(I::LANES);
+    let product = Product {
+        a: queries.rows,
+        depth: head_dim,
+        b: &workspace.keys,
+        width: PAGE,
+        inner: 0..head_dim,
+        columns: some.clone(),
+        shrink: None,
+        out: scores,
+    };
+    product.compute(isa);
+    for (row, scores) in scores.chunks_exact_mut(PAGE).enumerate() {
+        let seen = seen(row);
+        scores[..seen.start].fill(f32::NEG_INFINITY);
+        scores[seen.end..].fill(f32::NEG_INFINITY);
         let (shrink, total) = (&mut workspace.shrink[row], &mut workspace.totals[row]);
         (*shrink, *total) = soften(isa, scores, &mut state.highest[row]);
     }
@@ -190,16 +199,17 @@ fn see_page<I: Isa>(isa: I, look: Look) {
     for (sum, (shrink, total)) in state.sum.iter_mut().zip(factors) {
         *sum = *sum * shrink + total;
     }
-    let shrink = Some(&workspace.shrink[..rows]);
-    multiply(
-        isa,
-        scores,
-        PAGE,
-        &workspace.values,
-        stride,
-        &mut state.values,
-        shrink,
-    );
+    let product = Product {
+        a: scores,
+        depth: PAGE,
+        b: &workspace.values,
+        width: stride,
+        inner: some,
+        columns: 0..stride,
+        shrink: Some(&workspace.shrink[..rows]),
+        out: &mut state.values,
+    };
+    product.compute(isa);
 }
 
 /// `exp`, rounded to multiples of 2^-83, and so 0 below e^-58.

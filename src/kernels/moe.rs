@@ -284,9 +284,11 @@ impl GateUp<'_> {
                 let rows = PanelRows::new(&up, panel, next);
                 self.input.multiply(isa, &rows, listed, count, ups);
                 let at = expert * self.experts.ff + panel * ROWS;
+                let biases = [self.experts.gate_bias, self.experts.up_bias]
+                    .map(|biases| padded(&biases[at..at + rows.rows]));
                 for token in 0..count {
                     let (gates, ups) = (&gates.0[token], &ups.0[token]);
-                    let hidden = self.activate(isa, gates, ups, at, rows.rows, factors);
+                    let hidden = self.activate(isa, gates, ups, &biases, factors);
                     // SAFETY: `hidden` has room for every route, and a route's panel has one worker.
                     unsafe {
                         self.hidden
@@ -297,22 +299,18 @@ impl GateUp<'_> {
         }
     }
 
-    /// Biases and the gated unit for one panel of one token; `at` is the panel's first row among all experts'.
+    /// Biases and the gated unit for one panel of one token.
     #[inline(always)]
     fn activate<I: Isa>(
         &self,
         isa: I,
         gate: &[f32; ROWS],
         up: &[f32; ROWS],
-        at: usize,
-        rows: usize,
+        biases: &[[f32; ROWS]; 2],
         factors: [f32; 2],
     ) -> [f32; ROWS] {
         let (limit, alpha) = (self.experts.swiglu_limit, self.experts.swiglu_alpha);
         let factors = factors.map(|factor| isa.splat(factor));
-        let mut biases = [[0.0; ROWS]; 2];
-        biases[0][..rows].copy_from_slice(&self.experts.gate_bias[at..at + rows]);
-        biases[1][..rows].copy_from_slice(&self.experts.up_bias[at..at + rows]);
         let mut hidden = [0.0; ROWS];
         for lane in (0..ROWS).step_by(I::LANES) {
             // SAFETY: all arrays hold 32 values.
@@ -335,6 +333,13 @@ impl GateUp<'_> {
         }
         hidden
     }
+}
+
+/// Up to 32 values, and zeros.
+fn padded(values: &[f32]) -> [f32; ROWS] {
+    let mut all = [0.0; ROWS];
+    all[..values.len()].copy_from_slice(values);
+    all
 }
 
 /// A run is of rows of the output, to which all experts are added.
@@ -404,14 +409,14 @@ impl Down<'_> {
                 let rows = PanelRows::new(&down, panel, next);
                 let tokens = Tokens::From(batch);
                 self.input.multiply(isa, &rows, tokens, count, results);
-                let bias = &biases[panel * ROWS..][..rows.rows];
+                let bias = padded(&biases[panel * ROWS..][..rows.rows]);
                 for (index, results) in results.0[..count].iter().enumerate() {
                     let token = self.tokens[batch + index] as usize;
                     let weight = self.weights[batch + index];
                     // SAFETY: `experts` checked the size of `out`; a run's rows have one worker.
                     let out = unsafe { self.out.row(token, panel * ROWS, rows.rows) };
                     for ((out, result), bias) in out.iter_mut().zip(results).zip(bias) {
-                        *out = weight.mul_add(result.mul_add(factor, *bias), *out);
+                        *out = weight.mul_add(result.mul_add(factor, bias), *out);
                     }
                 }
             }

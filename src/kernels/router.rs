@@ -72,52 +72,80 @@ impl Task for Logits<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let count = self.router.bias.len();
-        let dim = self.router.weight.len() / count;
-        for token in self.tokens {
-            let x = &self.x[token * dim..][..dim];
-            let weights = |expert: usize| &self.router.weight[expert * dim..][..dim];
-            let mut products = [0.0; EXPERTS];
-            let first = self.experts.start;
-            if self.experts.len() == EXPERTS {
-                products = dots(isa, x, std::array::from_fn(|i| weights(first + i)));
-            } else {
-                for (i, product) in products[..self.experts.len()].iter_mut().enumerate() {
-                    [*product] = dots(isa, x, [weights(first + i)]);
+        let (tokens, experts) = (self.tokens.clone(), self.experts.clone());
+        if experts.len() < EXPERTS {
+            for token in tokens {
+                for expert in experts.clone() {
+                    self.block::<I, 1, 1>(isa, token, expert);
                 }
             }
-            for (product, expert) in products.iter().zip(self.experts.clone()) {
+            return;
+        }
+        // Two tokens share each load of a weight.
+        let pairs = tokens.end - tokens.len() % 2;
+        for token in (tokens.start..pairs).step_by(2) {
+            self.block::<I, 2, EXPERTS>(isa, token, experts.start);
+        }
+        for token in pairs..tokens.end {
+            self.block::<I, 1, EXPERTS>(isa, token, experts.start);
+        }
+    }
+}
+
+impl Logits<'_> {
+    /// Of `T` tokens and `N` experts, from these on.
+    #[inline(always)]
+    fn block<I: Isa, const T: usize, const N: usize>(&self, isa: I, token: usize, expert: usize) {
+        let experts = self.router.bias.len();
+        let dim = self.router.weight.len() / experts;
+        let x = std::array::from_fn(|t| &self.x[(token + t) * dim..][..dim]);
+        let weights = std::array::from_fn(|n| &self.router.weight[(expert + n) * dim..][..dim]);
+        let products: [[f32; N]; T] = dots(isa, x, weights);
+        for (token, products) in (token..).zip(products) {
+            for (expert, product) in (expert..).zip(products) {
                 // SAFETY: this token and expert belong to this item alone.
-                let out = unsafe { self.out.element(token * count + expert) };
+                let out = unsafe { self.out.element(token * experts + expert) };
                 *out = product + self.router.bias[expert];
             }
         }
     }
 }
 
-/// Products of one vector with several, each in two independent sums.
+/// Products of some vectors with several others, each in two independent sums.
 #[inline(always)]
-fn dots<I: Isa, const N: usize>(isa: I, x: &[f32], weights: [&[f32]; N]) -> [f32; N] {
-    let mut sums = [[isa.splat(0.0); 2]; N];
+fn dots<I: Isa, const T: usize, const N: usize>(
+    isa: I,
+    x: [&[f32]; T],
+    weights: [&[f32]; N],
+) -> [[f32; N]; T] {
+    let mut sums = [[[isa.splat(0.0); 2]; N]; T];
     let step = 2 * I::LANES;
-    let whole = x.len() / step * step;
-    assert!(weights.iter().all(|weights| weights.len() == x.len()));
+    let len = x[0].len();
+    let whole = len / step * step;
+    assert!(x.iter().chain(&weights).all(|list| list.len() == len));
     for start in (0..whole).step_by(step) {
         for half in 0..2 {
             let at = start + half * I::LANES;
             // SAFETY: whole vectors below the length, which is the same for all.
             unsafe {
-                let x = isa.load(x.as_ptr().add(at));
-                for (sums, weights) in sums.iter_mut().zip(weights) {
-                    sums[half] = isa.fma(isa.load(weights.as_ptr().add(at)), x, sums[half]);
+                let x = x.map(|x| isa.load(x.as_ptr().add(at)));
+                for n in 0..N {
+                    let weight = isa.load(weights[n].as_ptr().add(at));
+                    for t in 0..T {
+                        sums[t][n][half] = isa.fma(weight, x[t], sums[t][n][half]);
+                    }
                 }
             }
         }
     }
-    let mut out = [0.0; N];
-    for ((out, [a, b]), weights) in out.iter_mut().zip(sums).zip(weights) {
-        let rest = x[whole..].iter().zip(&weights[whole..]);
-        *out = isa.sum(isa.add(a, b)) + rest.map(|(x, weight)| x * weight).sum::<f32>();
+    let mut out = [[0.0; N]; T];
+    for t in 0..T {
+        for n in 0..N {
+            let [a, b] = sums[t][n];
+            let rest = x[t][whole..].iter().zip(&weights[n][whole..]);
+            let rest: f32 = rest.map(|(x, weight)| x * weight).sum();
+            out[t][n] = isa.sum(isa.add(a, b)) + rest;
+        }
     }
     out
 }

@@ -1,0 +1,187 @@
+//! A chunk of unpacked weights times all tokens, in tiles whose sums stay in registers.
+
+use super::{CHUNK, Chunk, Inputs, MAGIC, ROWS, start};
+use crate::kernels::activations::Record;
+use crate::kernels::isa::{Isa, Task, prefetch, prefetch_near};
+use crate::kernels::weight::Class;
+
+/// Multiplies a chunk with all tokens.
+pub struct Multiply<'a, C> {
+    pub chunk: *const Chunk,
+    pub inputs: Inputs<'a>,
+    /// The chunk's first step, and how many it has.
+    pub first: usize,
+    pub steps: usize,
+    /// Lines of the next panel to fetch, that many for each step.
+    pub ahead: Option<(*const u8, usize)>,
+    pub count: usize,
+    /// 32 floats for each token.
+    pub results: *mut f32,
+    pub class: std::marker::PhantomData<C>,
+}
+
+impl<C: Class> Task for Multiply<'_, C> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        // A tile holds 2 * G * T sums and results, G vectors of weights and one of input in registers.
+        let mut done = 0;
+        while done < self.count {
+            let left = self.count - done;
+            // SAFETY: the caller of `multiply` promises the records; results have room for every token.
+            unsafe {
+                if I::REGISTERS == 32 {
+                    done += match left {
+                        6.. => self.tiles::<I, 2, 6>(isa, done),
+                        5 => self.tiles::<I, 2, 5>(isa, done),
+                        4 => self.tiles::<I, 2, 4>(isa, done),
+                        3 => self.tiles::<I, 2, 3>(isa, done),
+                        2 => self.tiles::<I, 2, 2>(isa, done),
+                        _ => self.tiles::<I, 2, 1>(isa, done),
+                    };
+                } else {
+                    done += match left {
+                        // One instruction's latency wants many sums; AVX2's three leave no registers for them.
+                        6.. if !I::SIGNED_WIDE => self.tiles::<I, 1, 6>(isa, done),
+                        4.. => self.tiles::<I, 1, 4>(isa, done),
+                        2.. => self.tiles::<I, 1, 2>(isa, done),
+                        _ => self.tiles::<I, 1, 1>(isa, done),
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl<C: Class> Multiply<'_, C> {
+    /// All rows times `T` tokens; returns `T`.
+    /// # Safety
+    /// `T` tokens are left.
+    #[inline(always)]
+    unsafe fn tiles<I: Isa, const G: usize, const T: usize>(&self, isa: I, first: usize) -> usize {
+        // The lines of the next panel, spread over all tiles; the last ones may fetch a little too far.
+        let (lines, fetched) = match self.ahead {
+            Some((start, lines)) => {
+                // 32 bits: a division of 64 costs twice as much on many processors.
+                let [lines, first, steps, count] =
+                    [lines, first, self.steps, self.count].map(|n| n as u32);
+                let per_step = (lines * T as u32).div_ceil(count);
+                let fetched = first * lines * steps / count;
+                (per_step as usize, start.wrapping_add(fetched as usize * 64))
+            }
+            None => (0, std::ptr::null()),
+        };
+        let mut records = [std::ptr::null::<Record>(); T];
+        for (index, record) in records.iter_mut().enumerate() {
+            *record = self.inputs.token(first + index).wrapping_add(self.first);
+        }
+        let mut ahead = records;
+        for (index, ahead) in ahead.iter_mut().enumerate() {
+            let next = (first + T + index).min(self.count - 1);
+            *ahead = self.inputs.token(next).wrapping_add(self.first);
+        }
+        let results = self.results.wrapping_add(first * ROWS);
+        for group in (0..ROWS / I::LANES).step_by(G) {
+            let fetch = (fetched, if group == 0 { lines } else { 0 });
+            // SAFETY: promised by the caller.
+            unsafe { self.tile::<I, G, T>(isa, group, records, ahead, fetch, results) };
+        }
+        T
+    }
+
+    /// `G` groups of rows times `T` tokens.
+    /// # Safety
+    /// The chunk holds the groups' steps, the records as many, `results` 32 floats for each token.
+    #[inline(always)]
+    unsafe fn tile<I: Isa, const G: usize, const T: usize>(
+        &self,
+        isa: I,
+        group: usize,
+        records: [*const Record; T],
+        ahead: [*const Record; T],
+        (mut fetch, lines): (*const u8, usize),
+        results: *mut f32,
+    ) {
+        let chunk = self.chunk;
+        let mut totals = [[isa.splat(0.0); T]; G];
+        // SAFETY: promised by the caller.
+        unsafe {
+            if self.first > 0 {
+                for g in 0..G {
+                    for t in 0..T {
+                        totals[g][t] = isa.load(results.add(t * ROWS + (group + g) * I::LANES));
+                    }
+                }
+            }
+            let bytes = (&raw const (*chunk).bytes).cast::<u8>();
+            let scales = (&raw const (*chunk).scales).cast::<f32>();
+            let minima = (&raw const (*chunk).minima).cast::<f32>();
+            for step in 0..self.steps {
+                let mut sums = [[isa.splat_int(0); T]; G];
+                for ahead in ahead {
+                    prefetch_near(ahead.wrapping_add(step).cast());
+                }
+                for _ in 0..lines {
+                    prefetch(fetch);
+                    fetch = fetch.wrapping_add(64);
+                }
+                for half in 0..2 {
+                    if half == 0 || C::SPLIT {
+                        for t in 0..T {
+                            let start = isa.splat_int(start::<I, C>(records[t].add(step), half));
+                            for g in 0..G {
+                                sums[g][t] = start;
+                            }
+                        }
+                    }
+                    let mut weights = [bytes; G];
+                    for g in 0..G {
+                        let vector = ((group + g) * CHUNK + step) * 8 + half * 4;
+                        weights[g] = bytes.add(vector * 4 * I::LANES);
+                    }
+                    let mut inputs = [std::ptr::null(); T];
+                    for t in 0..T {
+                        let values = (&raw const (*records[t].add(step)).values).cast::<i8>();
+                        inputs[t] = values.add(half * 16);
+                    }
+                    isa.dot16(&mut sums, weights, inputs, C::LARGEST);
+                    if half == 0 && !C::SPLIT {
+                        continue;
+                    }
+                    let index = if C::SPLIT { step * 2 + half } else { step };
+                    for g in 0..G {
+                        let at = ((group + g) * CHUNK * 2 + index) * I::LANES;
+                        let scale = isa.load(scales.add(at));
+                        let away = isa.mul(scale, isa.splat(-MAGIC));
+                        // All first parts before the second ones, which wait for them.
+                        let mut values = [scale; T];
+                        for t in 0..T {
+                            values[t] = isa.fma(isa.as_floats(sums[g][t]), scale, away);
+                        }
+                        for t in 0..T {
+                            let input_scale = isa.splat((*records[t].add(step)).scale);
+                            totals[g][t] = isa.fma(values[t], input_scale, totals[g][t]);
+                        }
+                        if C::MINIMA {
+                            let minimum = isa.load(minima.add(at));
+                            for t in 0..T {
+                                let record = records[t].add(step);
+                                let weighted = if C::SPLIT {
+                                    (*record).weighted_halves[half]
+                                } else {
+                                    (*record).weighted
+                                };
+                                totals[g][t] = isa.fma(minimum, isa.splat(weighted), totals[g][t]);
+                            }
+                        }
+                    }
+                }
+            }
+            for g in 0..G {
+                for t in 0..T {
+                    isa.store(results.add(t * ROWS + (group + g) * I::LANES), totals[g][t]);
+                }
+            }
+        }
+    }
+}
