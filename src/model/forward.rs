@@ -5,6 +5,7 @@ use crate::threads::Pool;
 
 use super::attention::{Attention, AttentionScratch};
 use super::batch::{Batch, BatchToken};
+use super::logits::Logits;
 use super::offload::Device;
 use super::phases::{Phase, Phases};
 use super::rope::{Rope, Turns};
@@ -61,13 +62,6 @@ pub struct Routing {
     pub layers: Vec<Vec<(usize, f32)>>,
 }
 
-/// Logits of the rows that were asked for, in the order of the batch.
-#[derive(Clone, Debug, Default)]
-pub struct Logits {
-    vocabulary: usize,
-    values: Vec<f32>,
-}
-
 impl Scratch {
     /// Empty. Weights in a float type need inputs that are kept as they are beside their quantized form.
     pub fn new(keep_values: bool) -> Self {
@@ -91,8 +85,7 @@ impl Engine<'_> {
         if sequences.iter().any(|it| it.layers.len() != on_host) {
             return Err(elsewhere());
         }
-        logits.vocabulary = self.config.vocabulary;
-        logits.values.clear();
+        logits.restart(self.config.vocabulary);
         let chunk = scratch.device.as_ref().map_or(CHUNK, |it| it.plan().chunk);
         for tokens in batch.tokens.chunks(chunk) {
             let count = |sequence| {
@@ -394,39 +387,4 @@ fn keep_rows(list: &mut Vec<f32>, rows: &[usize], width: usize) {
         }
     }
     list.truncate(rows.len() * width);
-}
-
-impl Logits {
-    /// Logits of one token, from elsewhere.
-    pub fn from_row(values: Vec<f32>) -> Self {
-        let vocabulary = values.len();
-        Self { vocabulary, values }
-    }
-
-    /// Room for more numbers.
-    pub(super) fn more(&mut self, numbers: usize) -> &mut [f32] {
-        let start = self.values.len();
-        self.values.resize(start + numbers, 0.0);
-        &mut self.values[start..]
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        self.values.len().checked_div(self.vocabulary).unwrap_or(0)
-    }
-
-    /// Logits of one of the tokens that asked for them.
-    pub fn row(&self, row: usize) -> &[f32] {
-        &self.values[row * self.vocabulary..(row + 1) * self.vocabulary]
-    }
-
-    /// The same, to be changed in place by a sampler.
-    pub fn row_mut(&mut self, row: usize) -> &mut [f32] {
-        &mut self.values[row * self.vocabulary..(row + 1) * self.vocabulary]
-    }
-
-    /// Logits of the last token that asked for them, or nothing.
-    pub fn last(&self) -> &[f32] {
-        &self.values[self.values.len().saturating_sub(self.vocabulary)..]
-    }
 }

@@ -4,8 +4,9 @@ use std::io;
 
 use super::Source;
 use super::plan::{Card, Plan};
+use crate::model::Logits;
 use crate::model::batch::BatchToken;
-use crate::model::forward::{Engine, Logits, Scratch};
+use crate::model::forward::{Engine, Scratch};
 use crate::model::{Error, Sequence};
 
 /// Whether this build can use a GPU at all.
