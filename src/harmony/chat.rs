@@ -1,10 +1,7 @@
 //! Reads a conversation from the JSON of OpenAI's chat API.
 
-use super::choice;
-use super::{
-    Assistant, Channel, Conversation, Developer, Effort, Kind, Message, Opening, ResponseFormat,
-    System, Tool,
-};
+use super::{Assistant, Channel, Conversation, Developer, Effort, Kind, Message, Opening, System};
+use super::{choice, options};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use thiserror::Error;
@@ -53,7 +50,7 @@ impl Request {
     /// As [`Request::parse`], from parsed JSON.
     pub fn from_value(value: &Value) -> Result<Request, Error> {
         let empty = Map::new();
-        let (messages, options) = match value {
+        let (messages, wishes) = match value {
             Value::Array(messages) => (messages, &empty),
             Value::Object(options) => match options.get("messages") {
                 Some(Value::Array(messages)) => (messages, options),
@@ -72,13 +69,13 @@ impl Request {
             conversation: Conversation {
                 messages: reader.messages,
             },
-            effort: effort(options)?,
+            effort: options::effort(wishes)?,
             response_schema: None,
             opening: Opening::Free,
         };
-        let mut functions = tools(options.get("tools"))?;
-        request.opening = choice::opening(options, &mut functions)?;
-        let format = response_format(options.get("response_format"))?;
+        let mut functions = options::tools(wishes.get("tools"))?;
+        request.opening = choice::opening(wishes, &mut functions)?;
+        let format = options::response_format(wishes.get("response_format"))?;
         request.response_schema = format.as_ref().map(|format| format.schema.clone());
         if !functions.is_empty() || format.is_some() {
             let developer = request.developer();
@@ -273,131 +270,7 @@ fn user_name(message: &Map<String, Value>, at: &str) -> Result<Option<String>, E
     Ok(Some(name.to_owned()))
 }
 
-fn tools(value: Option<&Value>) -> Result<Vec<Tool>, Error> {
-    let values = match value {
-        None | Some(Value::Null) => return Ok(Vec::new()),
-        Some(Value::Array(values)) => values,
-        other => return Err(mismatch("tools", other, "an array of functions")),
-    };
-    let mut tools: Vec<Tool> = Vec::with_capacity(values.len());
-    for (index, value) in values.iter().enumerate() {
-        let tool = tool(&format!("tools[{index}]"), value)?;
-        if tools.iter().any(|other| other.name == tool.name) {
-            let at = format!("tools[{index}]");
-            let name = tool.name;
-            return Err(Error::DuplicateTool { at, name });
-        }
-        tools.push(tool);
-    }
-    Ok(tools)
-}
-
-/// One tool: `{"type":"function","function":{...}}`, or the same without the inner object.
-fn tool(at: &str, value: &Value) -> Result<Tool, Error> {
-    let Value::Object(outer) = value else {
-        return Err(mismatch(at, Some(value), "an object"));
-    };
-    if let Some(kind) = outer.get("type")
-        && kind != "function"
-    {
-        return Err(mismatch(&format!("{at}.type"), Some(kind), "\"function\""));
-    }
-    let (function, at) = match outer.get("function") {
-        Some(Value::Object(function)) => (function, format!("{at}.function")),
-        _ => (outer, at.to_owned()),
-    };
-    let parameters = match function.get("parameters") {
-        None | Some(Value::Null) => None,
-        Some(schema @ Value::Object(_)) => Some(schema.clone()),
-        other => {
-            return Err(mismatch(
-                &format!("{at}.parameters"),
-                other,
-                "a JSON schema object",
-            ));
-        }
-    };
-    Ok(Tool {
-        name: required(function, &at, "name", "the function's name")?.to_owned(),
-        description: optional(function, &at, "description")?
-            .unwrap_or_default()
-            .to_owned(),
-        parameters,
-    })
-}
-
-fn response_format(value: Option<&Value>) -> Result<Option<ResponseFormat>, Error> {
-    let at = "response_format";
-    let format = match value {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::Object(format)) => format,
-        other => return Err(mismatch(at, other, "an object")),
-    };
-    match required(
-        format,
-        at,
-        "type",
-        "\"text\", \"json_object\" or \"json_schema\"",
-    )? {
-        "text" => Ok(None),
-        "json_object" => Ok(Some(ResponseFormat {
-            name: "json_object".to_owned(),
-            description: None,
-            schema: serde_json::json!({ "type": "object" }),
-        })),
-        "json_schema" => {
-            let at = "response_format.json_schema";
-            let Some(Value::Object(inner)) = format.get("json_schema") else {
-                return Err(mismatch(at, format.get("json_schema"), "an object"));
-            };
-            let schema = match inner.get("schema") {
-                Some(schema @ Value::Object(_)) => schema.clone(),
-                other => {
-                    return Err(mismatch(
-                        &format!("{at}.schema"),
-                        other,
-                        "a JSON schema object",
-                    ));
-                }
-            };
-            Ok(Some(ResponseFormat {
-                name: optional(inner, at, "name")?
-                    .unwrap_or("response")
-                    .to_owned(),
-                description: optional(inner, at, "description")?.map(str::to_owned),
-                schema,
-            }))
-        }
-        _ => {
-            let expected = "\"text\", \"json_object\" or \"json_schema\"";
-            Err(mismatch(
-                "response_format.type",
-                format.get("type"),
-                expected,
-            ))
-        }
-    }
-}
-
-fn effort(options: &Map<String, Value>) -> Result<Option<Effort>, Error> {
-    let inner = options.get("reasoning").and_then(|it| it.get("effort"));
-    let value = options.get("reasoning_effort").or(inner);
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        // The model cannot be told not to think.
-        Some(Value::String(name)) if ["none", "minimal", "low"].contains(&name.as_str()) => {
-            Ok(Some(Effort::Low))
-        }
-        Some(Value::String(name)) if name == "medium" => Ok(Some(Effort::Medium)),
-        Some(Value::String(name)) if name == "high" => Ok(Some(Effort::High)),
-        other => {
-            let expected = "\"low\", \"medium\" or \"high\"";
-            Err(mismatch("reasoning_effort", other, expected))
-        }
-    }
-}
-
-fn required<'a>(
+pub(super) fn required<'a>(
     map: &'a Map<String, Value>,
     at: &str,
     key: &str,
@@ -409,7 +282,7 @@ fn required<'a>(
     }
 }
 
-fn optional<'a>(
+pub(super) fn optional<'a>(
     map: &'a Map<String, Value>,
     at: &str,
     key: &str,

@@ -11,6 +11,7 @@ mod date;
 mod header;
 mod markup;
 mod names;
+mod options;
 mod parse;
 mod render;
 mod schema;
