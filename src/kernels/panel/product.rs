@@ -62,12 +62,9 @@ impl<C: Class> Multiply<'_, C> {
         // The lines of the next panel, spread over all tiles; the last ones may fetch a little too far.
         let (lines, fetched) = match self.ahead {
             Some((start, lines)) => {
-                // 32 bits: a division of 64 costs twice as much on many processors.
-                let [lines, first, steps, count] =
-                    [lines, first, self.steps, self.count].map(|n| n as u32);
-                let per_step = (lines * T as u32).div_ceil(count);
-                let fetched = first * lines * steps / count;
-                (per_step as usize, start.wrapping_add(fetched as usize * 64))
+                let per_step = (lines * T).div_ceil(self.count);
+                let fetched = first * lines * self.steps / self.count;
+                (per_step, start.wrapping_add(fetched * 64))
             }
             None => (0, std::ptr::null()),
         };
@@ -153,14 +150,10 @@ impl<C: Class> Multiply<'_, C> {
                         let at = ((group + g) * CHUNK * 2 + index) * I::LANES;
                         let scale = isa.load(scales.add(at));
                         let away = isa.mul(scale, isa.splat(-MAGIC));
-                        // All first parts before the second ones, which wait for them.
-                        let mut values = [scale; T];
                         for t in 0..T {
-                            values[t] = isa.fma(isa.as_floats(sums[g][t]), scale, away);
-                        }
-                        for t in 0..T {
+                            let value = isa.fma(isa.as_floats(sums[g][t]), scale, away);
                             let input_scale = isa.splat((*records[t].add(step)).scale);
-                            totals[g][t] = isa.fma(values[t], input_scale, totals[g][t]);
+                            totals[g][t] = isa.fma(value, input_scale, totals[g][t]);
                         }
                         if C::MINIMA {
                             let minimum = isa.load(minima.add(at));
