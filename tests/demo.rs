@@ -106,3 +106,29 @@ fn recipes_keep_their_floors() {
         assert!(accuracy >= floor, "{recipe}: {accuracy}");
     }
 }
+
+/// What the model would never write by itself, a schema makes it write; only if asked to.
+#[test]
+fn strict_answers_and_calls_fit_their_schemas() {
+    let schema = |name: &str| serde_json::json!({"type": "object", "properties": {name: {"const": 7}}, "required": [name], "additionalProperties": false});
+    let message = |text: &str| serde_json::json!([{"role": "user", "content": text}]);
+    let form = serde_json::json!({"type": "json_schema", "json_schema": {"name": "form", "schema": schema("depth")}});
+    let timer = serde_json::json!({"type": "function", "function": {"name": "set_timer", "description": "Starts a timer.", "parameters": schema("leagues")}});
+    let questions = [
+        serde_json::json!({"group": "answer", "request": {"messages": message("Mia is 9 years old and lives in Rome."), "response_format": form},
+            "expected": {"json": {"depth": 7}}}),
+        serde_json::json!({"group": "call", "request": {"messages": message("Set a timer for 9 minutes."), "tools": [timer], "tool_choice": "required"},
+            "expected": {"call": {"name": "set_timer", "arguments": {"leagues": 7}}}}),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let suite = folder.path().join("suite.jsonl");
+    std::fs::write(&suite, questions.map(|it| format!("{it}\n")).concat()).expect("a file");
+    let right = |more: &[&str]| {
+        let suite = suite.to_str().expect("a plain path");
+        let json = fourfold(&[&["eval", "--json", "--suite", suite], more].concat());
+        let scores: Value = serde_json::from_str(&json).expect("--json prints JSON");
+        scores["all"]["right"].as_i64().expect("a number")
+    };
+    assert_eq!(right(&["--strict"]), 2);
+    assert_eq!(right(&[]), 0);
+}

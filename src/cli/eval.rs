@@ -43,6 +43,9 @@ pub struct Args {
     /// The date that the model is told, as 2025-06-28, or none
     #[arg(long, value_parser = prompt::date, default_value = "2026-11-20")]
     date: Date,
+    /// Answer only what a request's schema allows, and call functions with arguments of their schemas only
+    #[arg(long)]
+    strict: bool,
     /// Print so many wrong answers
     #[arg(long, value_name = "N", default_value_t = 0)]
     show_wrong: usize,
@@ -171,8 +174,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         due -= 1.0;
         let place = || format!("{}, line {}", name.display(), index + 1);
         let question: Question = serde_json::from_str(line).with_context(place)?;
-        let (answer, tokens, time) =
-            ask(&mut session, &question, &args.date).with_context(place)?;
+        let (answer, tokens, time) = ask(&mut session, &question, &args).with_context(place)?;
         let right = question.expected.is_met(&answer).with_context(place)?;
         if !right && wrong_left > 0 {
             wrong_left -= 1;
@@ -194,7 +196,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 fn ask(
     session: &mut Session,
     question: &Question,
-    date: &Date,
+    args: &Args,
 ) -> anyhow::Result<(Answer, usize, Duration)> {
     let request = match (&question.request, &question.prompt) {
         (Some(request), None) => chat::Request::from_value(request)?,
@@ -204,12 +206,19 @@ fn ask(
         }
         _ => bail!("either \"prompt\" or \"request\" is expected"),
     };
-    let date = match date {
+    let date = match &args.date {
         Date::None => None,
         Date::Given(date) => Some(date.clone()),
     };
     session.options.opening = request.opening.clone();
     session.set_conversation(request.conversation(date, Effort::Medium));
+    if args.strict {
+        session.options.answer = match &request.response_schema {
+            Some(schema) => Some(session.generator().grammars()?.json_schema(schema)?),
+            None => None,
+        };
+        session.constrain_calls()?;
+    }
     let begin = Instant::now();
     let mut answer = Answer::default();
     let mut generation = session.turn(&mut |_| !interrupt::requested())?;

@@ -32,6 +32,9 @@ pub struct TalkingArgs {
     /// Functions that the model may call: a JSON file as in OpenAI's chat API
     #[arg(long, value_name = "FILE")]
     pub tools: Option<PathBuf>,
+    /// Let functions be called with arguments of their schemas only
+    #[arg(long)]
+    pub strict_tools: bool,
     /// Answer with JSON of the schema in this file
     #[arg(long, value_name = "FILE", conflicts_with_all = ["grammar", "regex"])]
     pub schema: Option<PathBuf>,

@@ -24,6 +24,14 @@ pub enum ConstraintError {
         /// What the compiler found.
         reason: String,
     },
+    /// What a function's arguments must match was refused.
+    #[error("the arguments of {function}: {error}")]
+    Arguments {
+        /// Its name.
+        function: String,
+        /// Why.
+        error: Box<ConstraintError>,
+    },
     /// The vocabulary cannot carry any grammar.
     #[error("this model's vocabulary cannot be constrained: {0}")]
     Vocabulary(String),

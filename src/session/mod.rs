@@ -13,7 +13,7 @@ pub use fingerprint::fingerprint;
 use crate::generate::{Error, Finish, Generation, Generator, Outcome, Prefill, Request};
 use crate::harmony::{
     Assistant, Channel, Conversation, Developer, Effort, Encoder, Kind, Message, MissingMarkup,
-    Opening, Parser, ResponseFormat, System, ToolNames,
+    Opening, Parser, ResponseFormat, System, Tool, ToolNames,
 };
 use crate::sample::{self, Constraint, ConstraintError, Sampler, Settings};
 use crate::tokenizer::Tokenizer;
@@ -159,6 +159,29 @@ impl Session {
             description: None,
             schema,
         }];
+        Ok(())
+    }
+
+    /// The arguments of calls fit the schemas of the functions declared by now. Which function is called, if any, stays free.
+    pub fn constrain_calls(&mut self) -> Result<(), ConstraintError> {
+        let functions = self.developer().functions.clone();
+        let grammars = self.generator.grammars()?;
+        let mut constraints = Vec::new();
+        for Tool {
+            name, parameters, ..
+        } in functions
+        {
+            let Some(schema) = parameters else { continue };
+            match grammars.json_schema(&schema) {
+                Ok(constraint) => constraints.push((name, constraint)),
+                Err(error) => {
+                    let (function, error) = (name, Box::new(error));
+                    return Err(ConstraintError::Arguments { function, error });
+                }
+            }
+        }
+        self.options.tools = constraints;
+        self.tidy();
         Ok(())
     }
 

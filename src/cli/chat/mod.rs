@@ -56,9 +56,6 @@ pub struct Args {
     /// Stop a tool that takes longer
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     tool_timeout: u64,
-    /// Let tools be called with arguments of their schemas only
-    #[arg(long)]
-    strict_tools: bool,
     #[command(flatten)]
     talking: TalkingArgs,
 }
@@ -79,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         args.talking
             .resume(&mut session, file, args.rebuild_session)?;
     }
-    toolbox.declare(&mut session, args.strict_tools)?;
+    toolbox.declare(&mut session, args.talking.strict_tools)?;
     interrupt::install_for_conversation()?;
     let think = args.think.unwrap_or_default();
     let mut repl = Repl::new(session, args.session.clone(), toolbox, think)?;

@@ -59,19 +59,7 @@ impl Toolbox {
             }
         }
         if strict {
-            let functions = session.developer().functions.clone();
-            let grammars = session.generator().grammars()?;
-            let mut constraints = Vec::new();
-            for function in functions {
-                let Some(schema) = function.parameters else {
-                    continue;
-                };
-                let constraint = grammars
-                    .json_schema(&schema)
-                    .with_context(|| format!("the arguments of {}", function.name))?;
-                constraints.push((function.name, constraint));
-            }
-            session.options.tools = constraints;
+            session.constrain_calls()?;
         }
         session.tidy();
         Ok(())

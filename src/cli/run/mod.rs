@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Continue the prompt as plain text, without the conversation around it
-    #[arg(long, conflicts_with_all = ["system", "tools", "session"])]
+    #[arg(long, conflicts_with_all = ["system", "tools", "strict_tools", "session"])]
     raw: bool,
     /// Print one JSON object: content, reasoning, tool_calls, finish_reason, usage, timings
     #[arg(long)]
@@ -81,6 +81,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         if !args.talking.is_constrained() {
             session.clear_schema();
         }
+    }
+    if args.talking.strict_tools {
+        session.constrain_calls()?;
     }
     session.say(text);
     let load = start.elapsed();
