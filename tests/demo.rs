@@ -80,8 +80,8 @@ fn it_is_as_good_as_it_was_with_any_number_of_threads() {
     };
     assert!(accuracy("decline") >= 0.9);
     assert!(accuracy("arithmetic") >= 0.9);
-    assert!(accuracy("words") >= 0.8);
-    assert!(accuracy("tool call") >= 0.8);
+    assert!(accuracy("words") >= 0.85);
+    assert!(accuracy("tool call") >= 0.85);
 }
 
 /// What is left of it after quantizing, dense weights down to four and to two bits. Experts stay MXFP4 in every recipe.
@@ -92,10 +92,10 @@ fn recipes_keep_their_floors() {
     let source = path("source.gguf");
     fourfold(&["convert", "demo", "--type", "bf16", "-o", &source]);
     for (recipe, floor) in [
-        ("Q8_0", 0.86),
-        ("LEAN", 0.86),
-        ("Q4_K_M", 0.86),
-        ("Q2_K", 0.84),
+        ("Q8_0", 0.9),
+        ("LEAN", 0.9),
+        ("Q4_K_M", 0.9),
+        ("Q2_K", 0.86),
     ] {
         let model = path(recipe);
         fourfold(&["quantize", &source, &model, recipe]);
@@ -110,7 +110,7 @@ fn recipes_keep_their_floors() {
 /// What the model would never write by itself, a schema makes it write; only if asked to.
 #[test]
 fn strict_answers_and_calls_fit_their_schemas() {
-    let schema = |name: &str| serde_json::json!({"type": "object", "properties": {name: {"const": 7}}, "required": [name], "additionalProperties": false});
+    let schema = |name: &str| serde_json::json!({"type": "object", "properties": {name: {"type": "number", "const": 7}}, "required": [name], "additionalProperties": false});
     let message = |text: &str| serde_json::json!([{"role": "user", "content": text}]);
     let form = serde_json::json!({"type": "json_schema", "json_schema": {"name": "form", "schema": schema("depth")}});
     let timer = serde_json::json!({"type": "function", "function": {"name": "set_timer", "description": "Starts a timer.", "parameters": schema("leagues")}});

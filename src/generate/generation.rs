@@ -119,7 +119,13 @@ impl<'g> Generation<'g> {
                     // A turn that owes an answer of some form cannot end before it.
                     decoder.forbid(self.ends.clone());
                 }
-                // The prompt may have opened the answer already.
+                // The prompt may have opened the answer, or a call, already.
+                if let Some(Position::Call(tool)) =
+                    self.request.parser.as_ref().map(Parser::position)
+                {
+                    let tool = tool.to_owned();
+                    self.events.push_back(Event::CallStart { tool });
+                }
                 self.arm(true);
                 self.force_channel();
             }
