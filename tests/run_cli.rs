@@ -63,7 +63,7 @@ fn a_seed_repeats_the_answer_whatever_the_number_of_threads() {
     let answer = |threads: &str, seed: &str| {
         let mut command = fourfold();
         command.args([
-            "--raw", "-p", "What is", "-n", "60", "--seed", seed, "-t", threads,
+            "--raw", "-p", "What is", "-n", "60", "--temp", "2", "--seed", seed, "-t", threads,
         ]);
         stdout(&mut command)
     };
