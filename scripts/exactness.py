@@ -2,7 +2,7 @@
 
 Held-out conversations, fed to `fourfold logits` token by token as they should go, first with --exact and then without.
 Prints the mean KL divergence over what the model writes (thoughts, calls and answers) and over all tokens, the system
-message and the user's words included, which nobody asks it to predict.
+message and the user's words included, which nobody asks it to predict. Needs numpy and a release build.
 """
 
 import random

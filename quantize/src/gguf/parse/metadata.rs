@@ -1,4 +1,4 @@
-//! The keys and their values.
+//! What stands between a GGUF file's header and its tensors: keys with values of some type.
 
 use std::collections::HashSet;
 use std::sync::Arc;
