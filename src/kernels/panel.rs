@@ -24,7 +24,7 @@ use super::isa::{Isa, Task, prefetch};
 use super::single::Single;
 use super::weight::{Class, Codes, Rows, STEP, Step, Visitor, Weight};
 use fourfold_quantize::dtype::DType;
-use product::Multiply;
+use product::{Multiply, TILE};
 
 /// Rows of a panel: also the columns of a step, so that a panel's results are one record of the next product's input.
 pub const ROWS: usize = 32;
@@ -186,6 +186,10 @@ unsafe fn chunks<I: Isa, W: Weight>(
             })
         };
     }
+    let mut records = [std::ptr::null(); BATCH + TILE];
+    for (index, record) in records[..count + TILE].iter_mut().enumerate() {
+        *record = inputs.token(index.min(count - 1));
+    }
     let mut chunk = std::mem::MaybeUninit::<Chunk>::uninit();
     let chunk = chunk.as_mut_ptr();
     for first in (0..panel.steps).step_by(CHUNK) {
@@ -205,7 +209,7 @@ unsafe fn chunks<I: Isa, W: Weight>(
         });
         isa.call(Multiply::<W::Class> {
             chunk,
-            inputs,
+            records: &records[..count + TILE],
             first,
             steps,
             ahead: many.then_some((ahead, lines)),

@@ -1,15 +1,16 @@
 //! The forward pass, in the order of the paper.
 
-use crate::kernels::{self, Activations, Kernels, Product, Router};
+use crate::kernels::{Kernels, Product, Router};
 use crate::threads::Pool;
 
-use super::attention::{Attention, AttentionScratch};
+use super::attention::Attention;
 use super::batch::{Batch, BatchToken};
 use super::logits::Logits;
 use super::offload::Device;
-use super::phases::{Phase, Phases};
-use super::rope::{Rope, Turns};
-use super::weights::Linear;
+use super::phases::Phase;
+use super::rope::Rope;
+use super::scratch::Scratch;
+use super::weights::{Layer, Linear};
 use super::{Config, Error, Sequence, Weights};
 
 /// Tokens that pass through the layers together; longer batches are cut. A device may take several times as many.
@@ -22,53 +23,6 @@ pub(super) struct Engine<'a> {
     pub rope: &'a Rope,
     pub kernels: &'a Kernels,
     pub pool: &'a Pool,
-}
-
-/// Memory between the steps of a forward pass, kept from one to the next.
-#[derive(Default)]
-pub struct Scratch {
-    /// The residual stream, `(tokens, dim)`.
-    pub(super) x: Vec<f32>,
-    /// `(tokens, dim)`
-    normed: Vec<f32>,
-    /// What a matrix product multiplies with.
-    activations: Activations,
-    /// `(tokens, heads * head_dim)`
-    queries: Vec<f32>,
-    /// `(tokens, kv_heads * head_dim)`
-    keys: Vec<f32>,
-    /// `(tokens, kv_heads * head_dim)`
-    values: Vec<f32>,
-    /// `(tokens, heads * head_dim)`
-    attended: Vec<f32>,
-    /// `(tokens, experts)`
-    router_logits: Vec<f32>,
-    /// `(tokens, experts_used)`: expert and weight.
-    routes: Vec<(usize, f32)>,
-    experts: kernels::Scratch,
-    turns: Turns,
-    attention: AttentionScratch,
-    pub(super) phases: Phases,
-    /// The experts that every layer chose, if somebody asked.
-    pub(super) routing: Option<Routing>,
-    /// The last layers, if they are on a GPU.
-    pub(super) device: Option<Device>,
-}
-
-/// For every layer, the experts and weights of each token in turn.
-#[derive(Clone, Debug, Default)]
-pub struct Routing {
-    /// One list per layer; a token has as many entries as it uses experts.
-    pub layers: Vec<Vec<(usize, f32)>>,
-}
-
-impl Scratch {
-    /// Empty. Weights in a float type need inputs that are kept as they are beside their quantized form.
-    pub fn new(keep_values: bool) -> Self {
-        let mut scratch = Self::default();
-        scratch.activations.keep_values(keep_values);
-        scratch
-    }
 }
 
 impl Engine<'_> {
@@ -126,7 +80,7 @@ impl Engine<'_> {
             .filter(|&row| tokens[row].logits)
             .collect();
         for index in 0..on_host {
-            // After the last layer only some rows are looked at: nothing else of it needs more than keys and values.
+            // After the last layer only some rows are looked at: nothing else of it needs more than keys and values of the others.
             let rows = if index == last {
                 &wanted_rows
             } else {
@@ -175,23 +129,7 @@ impl Engine<'_> {
         };
         self.normalize(&layer.attention_norm, scratch, before)?;
         self.quantize_normed(scratch);
-        for (linear, out) in [
-            (&layer.query, &mut scratch.queries),
-            (&layer.key, &mut scratch.keys),
-            (&layer.value, &mut scratch.values),
-        ] {
-            out.resize(tokens.len() * linear.weight.rows(), 0.0);
-        }
-        self.kernels.matmul(
-            self.pool,
-            &scratch.activations,
-            &mut [
-                product(&layer.query, &mut scratch.queries),
-                product(&layer.key, &mut scratch.keys),
-                product(&layer.value, &mut scratch.values),
-            ],
-        );
-        scratch.phases.end(Phase::QueryKeyValue);
+        self.queries_keys_values(layer, tokens.len(), rows, scratch);
 
         let step = Attention {
             kernels: self.kernels,
@@ -209,10 +147,8 @@ impl Engine<'_> {
             &mut scratch.attention,
         );
         scratch.phases.end(Phase::Remember);
-        let width = config.heads * config.head_dim;
-        keep_rows(&mut scratch.x, rows, config.dim);
-        keep_rows(&mut scratch.queries, rows, width);
         let tokens: Vec<BatchToken> = rows.iter().map(|&row| tokens[row]).collect();
+        let width = config.heads * config.head_dim;
         scratch.attended.resize(rows.len() * width, 0.0);
         let finite = step.look_back(
             self.pool,
@@ -240,6 +176,43 @@ impl Engine<'_> {
         self.add_product(&layer.output, scratch);
         scratch.phases.end(Phase::Output);
         Ok(())
+    }
+
+    /// Keys and values of all tokens, and queries of the rows that look back: from here on `scratch` holds only those rows.
+    fn queries_keys_values(
+        &self,
+        layer: &Layer,
+        tokens: usize,
+        rows: &[usize],
+        scratch: &mut Scratch,
+    ) {
+        for (linear, out, count) in [
+            (&layer.query, &mut scratch.queries, rows.len()),
+            (&layer.key, &mut scratch.keys, tokens),
+            (&layer.value, &mut scratch.values, tokens),
+        ] {
+            out.resize(count * linear.weight.rows(), 0.0);
+        }
+        let all = rows.len() == tokens;
+        let mut products = vec![
+            product(&layer.key, &mut scratch.keys),
+            product(&layer.value, &mut scratch.values),
+        ];
+        if all {
+            products.push(product(&layer.query, &mut scratch.queries));
+        }
+        self.kernels
+            .matmul(self.pool, &scratch.activations, &mut products);
+        scratch.phases.end(Phase::QueryKeyValue);
+        if !all {
+            keep_rows(&mut scratch.x, rows, self.config.dim);
+            keep_rows(&mut scratch.normed, rows, self.config.dim);
+            self.quantize_normed(scratch);
+            let query = product(&layer.query, &mut scratch.queries);
+            self.kernels
+                .matmul(self.pool, &scratch.activations, &mut [query]);
+            scratch.phases.end(Phase::QueryKeyValue);
+        }
     }
 
     /// `x = x + sum of weight * expert(h)` over the experts that the router chose for `h = rmsnorm(x)`.

@@ -17,6 +17,7 @@ pub mod persist;
 mod phases;
 mod preload;
 mod rope;
+mod scratch;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -33,14 +34,16 @@ pub use batch::Batch;
 pub use cache::{Sequence, Snapshot};
 pub use config::{Config, RopeConfig, Scaling, Yarn};
 pub use error::Error;
-pub use forward::{CHUNK, Routing};
+pub use forward::CHUNK;
 pub use logits::Logits;
 pub use phases::Phases;
 pub use rope::Rope;
+pub use scratch::Routing;
 pub use weights::{Layer, Linear, Weights};
 
-use forward::{Engine, Scratch};
+use forward::Engine;
 use preload::Preload;
+use scratch::Scratch;
 
 /// How a model is to be run.
 #[derive(Clone, Debug)]

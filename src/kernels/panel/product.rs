@@ -1,14 +1,18 @@
 //! A chunk of unpacked weights times all tokens, in tiles whose sums stay in registers.
 
-use super::{CHUNK, Chunk, Inputs, MAGIC, ROWS, start};
+use super::{CHUNK, Chunk, MAGIC, ROWS, start};
 use crate::kernels::activations::Record;
 use crate::kernels::isa::{Isa, Task, prefetch, prefetch_near};
 use crate::kernels::weight::Class;
 
+/// Most tokens of a tile.
+pub const TILE: usize = 6;
+
 /// Multiplies a chunk with all tokens.
 pub struct Multiply<'a, C> {
     pub chunk: *const Chunk,
-    pub inputs: Inputs<'a>,
+    /// Where the tokens' records start, and for a tile's worth after them those of the last token.
+    pub records: &'a [*const Record],
     /// The chunk's first step, and how many it has.
     pub first: usize,
     pub steps: usize,
@@ -68,15 +72,9 @@ impl<C: Class> Multiply<'_, C> {
             }
             None => (0, std::ptr::null()),
         };
-        let mut records = [std::ptr::null::<Record>(); T];
-        for (index, record) in records.iter_mut().enumerate() {
-            *record = self.inputs.token(first + index).wrapping_add(self.first);
-        }
-        let mut ahead = records;
-        for (index, ahead) in ahead.iter_mut().enumerate() {
-            let next = (first + T + index).min(self.count - 1);
-            *ahead = self.inputs.token(next).wrapping_add(self.first);
-        }
+        let record = |index: usize| self.records[index].wrapping_add(self.first);
+        let records = std::array::from_fn(|index| record(first + index));
+        let ahead = std::array::from_fn(|index| record(first + T + index));
         let results = self.results.wrapping_add(first * ROWS);
         for group in (0..ROWS / I::LANES).step_by(G) {
             let fetch = (fetched, if group == 0 { lines } else { 0 });

@@ -6,7 +6,8 @@ use super::Source;
 use super::plan::{Card, Plan};
 use crate::model::Logits;
 use crate::model::batch::BatchToken;
-use crate::model::forward::{Engine, Scratch};
+use crate::model::forward::Engine;
+use crate::model::scratch::Scratch;
 use crate::model::{Error, Sequence};
 
 /// Whether this build can use a GPU at all.

@@ -10,9 +10,10 @@ use crate::kernels::page::PAGE;
 use crate::model::Logits;
 use crate::model::batch::BatchToken;
 use crate::model::cache::LayerCache;
-use crate::model::forward::{CHUNK, Engine, Scratch, elsewhere};
+use crate::model::forward::{CHUNK, Engine, elsewhere};
 use crate::model::offload::HEAD_ROWS;
 use crate::model::phases::Phase;
+use crate::model::scratch::Scratch;
 use crate::model::{Error, Sequence};
 
 /// Minus infinity as a 16-bit float.
