@@ -186,6 +186,7 @@ unsafe fn chunks<I: Isa, W: Weight>(
             })
         };
     }
+    // Once for all chunks: every tile looks up its own tokens and, to fetch them, those of the next tile.
     let mut records = [std::ptr::null(); BATCH + TILE];
     for (index, record) in records[..count + TILE].iter_mut().enumerate() {
         *record = inputs.token(index.min(count - 1));

@@ -36,7 +36,7 @@ impl<C: Class> Task for Multiply<'_, C> {
             unsafe {
                 if I::REGISTERS == 32 {
                     done += match left {
-                        6.. => self.tiles::<I, 2, 6>(isa, done),
+                        TILE.. => self.tiles::<I, 2, TILE>(isa, done),
                         5 => self.tiles::<I, 2, 5>(isa, done),
                         4 => self.tiles::<I, 2, 4>(isa, done),
                         3 => self.tiles::<I, 2, 3>(isa, done),
@@ -46,7 +46,7 @@ impl<C: Class> Task for Multiply<'_, C> {
                 } else {
                     done += match left {
                         // One instruction's latency wants many sums; AVX2's three leave no registers for them.
-                        6.. if !I::SIGNED_WIDE => self.tiles::<I, 1, 6>(isa, done),
+                        TILE.. if !I::SIGNED_WIDE => self.tiles::<I, 1, TILE>(isa, done),
                         4.. => self.tiles::<I, 1, 4>(isa, done),
                         2.. => self.tiles::<I, 1, 2>(isa, done),
                         _ => self.tiles::<I, 1, 1>(isa, done),
