@@ -3,9 +3,10 @@
 //! All that the products of one type or another need of 32 columns lies in one cache line, so a tile of tokens reads whole lines in order.
 
 use super::isa::{Isa, Task};
-use super::panel::MAGIC_BITS;
+use super::panel::{CHUNK, MAGIC, MAGIC_BITS};
 use super::weight::{SCALE_UNIT, STEP};
 use crate::threads::Pool;
+use std::ops::Range;
 
 /// 32 columns of one token.
 #[derive(Clone, Copy)]
@@ -13,7 +14,8 @@ use crate::threads::Pool;
 pub(super) struct Record {
     /// The quantized values, -127 to 127.
     pub values: [i8; STEP],
-    /// The largest magnitude divided by 127, times 2^24 (see [`SCALE_UNIT`]).
+    /// The largest magnitude divided by 127, times 2^24 (see [`SCALE_UNIT`]); negative in every other record of a token, and the values turned,
+    /// which keeps sums over MAGIC times a scale small (see [`super::powers`]).
     pub scale: f32,
     /// What the sums of products start from, for weights moved up by 16: `MAGIC_BITS - 16 * sum of values`.
     pub start16: i32,
@@ -37,6 +39,20 @@ const EMPTY: Record = Record {
     start32: [MAGIC_BITS; 2],
     weighted_halves: [0.0; 2],
 };
+
+/// Behind a token's records lies, for each chunk, `-MAGIC` times the sum of its records' scales. This is how many records' room it takes.
+const fn aways(steps: usize) -> usize {
+    (steps.div_ceil(CHUNK) * size_of::<f32>()).div_ceil(size_of::<Record>())
+}
+
+/// That number for the chunk which starts with this record, the `first` of a token's `steps`.
+/// # Safety
+/// The record is readable, and so are those behind it.
+#[inline(always)]
+pub(super) unsafe fn away(record: *const Record, first: usize, steps: usize) -> f32 {
+    // SAFETY: promised by the caller; aways are in whole records.
+    unsafe { *record.add(steps - first).cast::<f32>().add(first / CHUNK) }
+}
 
 /// Below this magnitude 32 columns count as zero: 127 divided by them would overflow.
 const TINY: f32 = 1.0 / (1u128 << 100) as f32;
@@ -93,7 +109,8 @@ impl Activations {
     pub(super) fn resize(&mut self, tokens: usize, columns: usize) {
         self.tokens = tokens;
         self.columns = columns;
-        self.stride = columns.div_ceil(STEP) | 1;
+        let steps = columns.div_ceil(STEP);
+        self.stride = (steps + aways(steps)) | 1;
         let records = tokens * self.stride;
         if self.records.len() < records {
             self.records.resize(records, EMPTY);
@@ -109,6 +126,7 @@ impl Activations {
             records: self.records.as_mut_ptr(),
             values: self.keep_values.then_some(self.values.as_mut_ptr()),
             columns: self.columns,
+            steps: self.columns.div_ceil(STEP),
             stride: self.stride,
         }
     }
@@ -124,21 +142,26 @@ impl Activations {
         let tokens = x.len() / columns.max(1);
         self.resize(tokens, columns);
         let writer = self.writer();
-        let steps = columns.div_ceil(STEP);
+        self.each_token(pool, |tokens| isa.call(Fill { writer, x, tokens }));
+    }
+
+    /// Completes records that were written one by one.
+    pub(super) fn settle(&mut self, pool: &Pool) {
+        let writer = self.writer();
+        self.each_token(pool, |tokens| {
+            for token in tokens {
+                // SAFETY: `resize` made room for every token, and each has one worker.
+                unsafe { writer.settle(token) }
+            }
+        });
+    }
+
+    fn each_token(&self, pool: &Pool, work: impl Fn(Range<usize>) + Sync) {
         // A few records are not worth waking anybody.
-        let records = tokens * steps;
-        let work = |range: std::ops::Range<usize>| {
-            isa.call(Fill {
-                writer,
-                x,
-                steps,
-                range,
-            });
-        };
-        if records < 2048 {
-            work(0..records);
+        if self.tokens * self.columns < 2048 * STEP {
+            work(0..self.tokens);
         } else {
-            pool.run(|worker| work(pool.share(worker, records, steps)));
+            pool.run(|worker| work(pool.share(worker, self.tokens, 1)));
         }
     }
 }
@@ -149,6 +172,7 @@ pub(super) struct Writer {
     records: *mut Record,
     values: Option<*mut f32>,
     columns: usize,
+    steps: usize,
     stride: usize,
 }
 // SAFETY: workers write disjoint records, as `set` demands.
@@ -162,12 +186,13 @@ impl Writer {
     /// The buffer has room for this token and step, nobody else writes them or reads them meanwhile, and `x` is no longer than the step.
     #[inline(always)]
     pub unsafe fn set<I: Isa>(self, isa: I, token: usize, step: usize, x: &[f32]) {
+        let sign = if step.is_multiple_of(2) { 1.0 } else { -1.0 };
         let record = match x.first_chunk::<STEP>() {
-            Some(whole) => quantize(isa, whole),
+            Some(whole) => quantize(isa, whole, sign),
             None => {
                 let mut padded = [0.0; STEP];
                 padded[..x.len()].copy_from_slice(x);
-                quantize(isa, &padded)
+                quantize(isa, &padded, sign)
             }
         };
         // SAFETY: promised by the caller.
@@ -179,13 +204,28 @@ impl Writer {
             }
         }
     }
+
+    /// Completes a token whose records are all written.
+    /// # Safety
+    /// As for [`Writer::set`].
+    pub unsafe fn settle(self, token: usize) {
+        // SAFETY: promised by the caller; `resize` made room behind the records.
+        unsafe {
+            let records = self.records.add(token * self.stride);
+            let aways = records.add(self.steps).cast::<f32>();
+            for first in (0..self.steps).step_by(CHUNK) {
+                let steps = first..self.steps.min(first + CHUNK);
+                let sum: f32 = steps.map(|step| (*records.add(step)).scale).sum();
+                aways.add(first / CHUNK).write(-MAGIC * sum);
+            }
+        }
+    }
 }
 
 struct Fill<'a> {
     writer: Writer,
     x: &'a [f32],
-    steps: usize,
-    range: std::ops::Range<usize>,
+    tokens: Range<usize>,
 }
 
 impl Task for Fill<'_> {
@@ -193,18 +233,21 @@ impl Task for Fill<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
         let columns = self.writer.columns;
-        for index in self.range {
-            let (token, step) = (index / self.steps, index % self.steps);
+        for token in self.tokens {
             let row = &self.x[token * columns..][..columns];
-            let end = columns.min((step + 1) * STEP);
-            // SAFETY: `fill` made room for every index and gives each to one worker.
-            unsafe { self.writer.set(isa, token, step, &row[step * STEP..end]) };
+            // SAFETY: `fill` made room for every token and gives each to one worker.
+            unsafe {
+                for (step, x) in row.chunks(STEP).enumerate() {
+                    self.writer.set(isa, token, step, x);
+                }
+                self.writer.settle(token);
+            }
         }
     }
 }
 
 #[inline(always)]
-fn quantize<I: Isa>(isa: I, x: &[f32; STEP]) -> Record {
+fn quantize<I: Isa>(isa: I, x: &[f32; STEP], sign: f32) -> Record {
     let vectors = STEP / I::LANES;
     // As integers the magnitudes are in the same order, and NaN is above infinity: a NaN among the values reaches the scale.
     let mask = isa.splat_int(i32::MAX);
@@ -219,7 +262,7 @@ fn quantize<I: Isa>(isa: I, x: &[f32; STEP]) -> Record {
         return EMPTY;
     }
     let largest = f32::from_bits(bits);
-    let inverse = isa.splat(127.0 / largest);
+    let inverse = isa.splat(sign * 127.0 / largest);
     let mut values = [0; STEP];
     let mut sums = [0; 2];
     for vector in 0..vectors {
@@ -230,7 +273,7 @@ fn quantize<I: Isa>(isa: I, x: &[f32; STEP]) -> Record {
         unsafe { isa.store_as_bytes(values.as_mut_ptr().add(at), q) };
         sums[at / 16] = i32::wrapping_add(sums[at / 16], isa.sum_ints(q));
     }
-    let scale = largest / 127.0;
+    let scale = sign * largest / 127.0;
     Record {
         values,
         scale: scale / SCALE_UNIT,

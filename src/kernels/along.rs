@@ -7,9 +7,10 @@
 //! Unpacking costs 20 instructions for 16 blocks where turning the bytes of 16 rows, as [`super::single`] does, costs 50; and what
 //! is read lies in a few pages instead of seven. With both leads below, memory is read at 87 to 100 % of the rate of a pure read loop.
 
-use super::activations::Record;
+use super::activations::{Record, away};
 use super::isa::{Isa, Task, prefetch, prefetch_near};
-use super::panel::{MAGIC, Panel, ROWS, start};
+use super::panel::{CHUNK, MAGIC, Panel, ROWS, start};
+use super::powers;
 use super::weight::{Class, Codes, STEP, Weight};
 
 /// Steps of a row whose sums are kept at a time, 8 KiB for 16 rows. Rows of 2880 and 4096 columns pass in one go.
@@ -19,11 +20,11 @@ const SPAN: usize = 128;
 const NEAR: usize = 4;
 const FAR: usize = 16;
 
-/// One token times the 32 rows of a panel.
+/// One token times the rows of a panel.
 pub(super) struct Along<W> {
     pub panel: Panel,
     pub record: *const Record,
-    /// 32 floats.
+    /// A float for each row.
     pub results: *mut f32,
     pub weight: std::marker::PhantomData<W>,
 }
@@ -79,10 +80,11 @@ impl<W: Weight> Task for Along<W> {
         let mut kept = std::mem::MaybeUninit::<Kept>::uninit();
         let kept = kept.as_mut_ptr();
         let whole = self.panel.steps;
-        // Spans of equal length: a short last one could have fewer blocks than a vector holds.
-        let spans = whole.div_ceil(SPAN);
+        // Spans of whole chunks and almost equal length: a short last one could have fewer blocks than a vector holds.
+        let (chunks, spans) = (whole.div_ceil(CHUNK), whole.div_ceil(SPAN));
         for index in 0..spans {
-            let (first, end) = (whole * index / spans, whole * (index + 1) / spans);
+            let at = |index: usize| whole.min(chunks * index / spans * CHUNK);
+            let (first, end) = (at(index), at(index + 1));
             let steps = end - first;
             let span = Span { first, steps, kept };
             // SAFETY: the caller of `multiply` promises the panel and the records; `kept` has room for a span.
@@ -117,7 +119,7 @@ impl<W: Weight> Along<W> {
                 }
                 let starts = to.add(8 * I::LANES).cast::<[i32; 4]>();
                 for block in 0..I::LANES / 4 {
-                    let start = start::<I, W::Class>(records.add(block), 0);
+                    let start = start::<I, W::Class>(records.add(block), 0, false);
                     starts.add(block).write([start, 0, 0, 0]);
                 }
             }
@@ -192,22 +194,42 @@ impl<W: Weight> Along<W> {
             if span.first > 0 {
                 total = isa.load(results);
             }
-            let scales = (&raw const (*span.kept).scales).cast::<u8>();
-            for vector in 0..span.vectors::<I>() {
+            let scales = (&raw const (*span.kept).scales).cast::<u32>();
+            let (blocks, vectors) = (I::LANES / 4, span.vectors::<I>());
+            let (mut base, mut in_chunk) = (isa.splat_int(0), total);
+            for vector in 0..vectors {
                 let mut sums = [isa.splat_int(0); 4];
-                for four in 0..I::LANES / 4 {
+                for four in 0..blocks {
                     sums[four] = isa.load_ints(span.sums::<I>(vector, four));
                 }
                 let sums = isa.turn_quarters(sums);
+                let start = vector * blocks;
+                if W::Class::POWERS && start.is_multiple_of(CHUNK) {
+                    let steps = CHUNK.min(span.steps - start);
+                    base = powers::base(isa, scales.add(start * I::LANES), steps).exponent;
+                    let first = span.first + start;
+                    let record = self.record.add(first);
+                    in_chunk = isa.splat(away(record, first, self.panel.steps));
+                }
                 let step = span.step::<I>(vector);
                 // The blocks that the last vector shares with the one before it are counted already.
-                for block in vector * (I::LANES / 4) - step..I::LANES / 4 {
-                    let scale = isa.load_ints(scales.add((step + block) * 4 * I::LANES));
-                    let scale = W::scale(isa, scale);
-                    let away = isa.mul(scale, isa.splat(-MAGIC));
-                    let value = isa.fma(isa.as_floats(sums[block]), scale, away);
-                    let input_scale = (*self.record.add(span.first + step + block)).scale;
-                    total = isa.fma(value, isa.splat(input_scale), total);
+                for block in start - step..blocks {
+                    let dot = isa.as_floats(sums[block]);
+                    let code = isa.load_ints(scales.add((step + block) * I::LANES).cast());
+                    let record = self.record.add(span.first + step + block);
+                    let input_scale = isa.splat((*record).scale);
+                    if W::Class::POWERS {
+                        let value = powers::value(isa, dot, code, base);
+                        in_chunk = isa.fma(value, input_scale, in_chunk);
+                    } else {
+                        let scale = W::scale(isa, code);
+                        let away = isa.mul(scale, isa.splat(-MAGIC));
+                        total = isa.fma(isa.fma(dot, scale, away), input_scale, total);
+                    }
+                }
+                let end = start + blocks;
+                if W::Class::POWERS && (end.is_multiple_of(CHUNK) || vector + 1 == vectors) {
+                    total = isa.fma(in_chunk, W::scale(isa, base), total);
                 }
             }
             isa.store(results, total);

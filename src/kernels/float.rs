@@ -13,9 +13,13 @@ use fourfold_quantize::dtype::DType;
 /// Columns turned at a time, a multiple of every type's block: 32 KiB, which the first-level cache holds beside the inputs.
 const COLUMNS: usize = 256;
 
-/// 32 rows of f32, turned so that a column of a group of rows is a vector.
+/// Rows turned at a time.
+const HEIGHT: usize = 32;
+const _: () = assert!(ROWS.is_multiple_of(HEIGHT));
+
+/// Rows of f32, turned so that a column of a group of rows is a vector.
 #[repr(C, align(64))]
-struct Chunk([f32; COLUMNS * ROWS]);
+struct Chunk([f32; COLUMNS * HEIGHT]);
 
 /// Multiplies a panel with `count` tokens of `values`, which has `columns` for each.
 /// # Safety
@@ -28,6 +32,38 @@ pub unsafe fn multiply<I: Isa>(
     columns: usize,
     tokens: Tokens,
     count: usize,
+    results: &mut Results,
+) {
+    for top in (0..ROWS).step_by(HEIGHT) {
+        let part = Panel {
+            rows: panel.rows.wrapping_add(top * panel.stride),
+            next: panel.next.wrapping_add(top * panel.stride),
+            ..panel
+        };
+        let place = Place { tokens, count, top };
+        // SAFETY: promised by the caller.
+        unsafe { multiply_part(isa, part, values, columns, place, results) };
+    }
+}
+
+/// Which tokens, and which rows of their results.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    tokens: Tokens<'a>,
+    count: usize,
+    top: usize,
+}
+
+/// Multiplies the first `HEIGHT` rows of a panel.
+/// # Safety
+/// As for [`multiply`].
+#[inline(always)]
+unsafe fn multiply_part<I: Isa>(
+    isa: I,
+    panel: Panel,
+    values: &[f32],
+    columns: usize,
+    place: Place,
     results: &mut Results,
 ) {
     let mut chunk = std::mem::MaybeUninit::<Chunk>::uninit();
@@ -62,8 +98,7 @@ pub unsafe fn multiply<I: Isa>(
             columns,
             first,
             width,
-            tokens,
-            count,
+            place,
             results,
         });
     }
@@ -75,7 +110,7 @@ pub unsafe fn multiply<I: Isa>(
 unsafe fn decode(part: Panel, length: usize, width: usize, decoded: &mut Vec<f32>) -> Panel {
     // Turning takes four columns at a time.
     let stride = width.next_multiple_of(4);
-    decoded.resize(ROWS * stride, 0.0);
+    decoded.resize(HEIGHT * stride, 0.0);
     for (row, out) in decoded.chunks_exact_mut(stride).enumerate() {
         let start = part.rows.wrapping_add(row * part.stride);
         // SAFETY: promised by the caller.
@@ -109,7 +144,7 @@ impl Task for Turn {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        for group in 0..ROWS / I::LANES {
+        for group in 0..HEIGHT / I::LANES {
             let rows = self.part.group::<I>(group);
             let out = self.chunk.cast::<f32>();
             let out = out.wrapping_add(group * COLUMNS * I::LANES);
@@ -179,8 +214,7 @@ struct Multiply<'a> {
     columns: usize,
     first: usize,
     width: usize,
-    tokens: Tokens<'a>,
-    count: usize,
+    place: Place<'a>,
     results: &'a mut Results,
 }
 
@@ -189,8 +223,8 @@ impl Task for Multiply<'_> {
     #[inline(always)]
     fn run<I: Isa>(mut self, isa: I) {
         let mut done = 0;
-        while done < self.count {
-            let left = self.count - done;
+        while done < self.place.count {
+            let left = self.place.count - done;
             if I::REGISTERS == 32 {
                 done += match left {
                     6.. => self.tiles::<I, 2, 6>(isa, done),
@@ -214,14 +248,16 @@ impl Multiply<'_> {
     fn tiles<I: Isa, const G: usize, const T: usize>(&mut self, isa: I, from: usize) -> usize {
         let mut inputs = [&self.values[..0]; T];
         for (index, input) in inputs.iter_mut().enumerate() {
-            let token = self.tokens.at(from + index);
+            let token = self.place.tokens.at(from + index);
             *input = &self.values[token * self.columns + self.first..][..self.width];
         }
-        for group in (0..ROWS / I::LANES).step_by(G) {
+        for group in (0..HEIGHT / I::LANES).step_by(G) {
             let mut totals = [[isa.splat(0.0); T]; G];
-            // SAFETY: results hold 32 rows for each token, the chunk `width` columns for each group.
+            // SAFETY: results hold ROWS rows for each token, the chunk `width` columns for each group.
             unsafe {
-                let at = |g: usize, t: usize| ((from + t) * ROWS) + (group + g) * I::LANES;
+                let at = |g: usize, t: usize| {
+                    (from + t) * ROWS + self.place.top + (group + g) * I::LANES
+                };
                 let results = self.results.0.as_mut_ptr().cast::<f32>();
                 if self.first > 0 {
                     for g in 0..G {

@@ -45,7 +45,7 @@ impl Input<'_> {
             let values = self.activations.values();
             let values =
                 values.expect("inputs of float matrices are kept: Activations::keep_values");
-            // SAFETY: PanelRows holds 32 rows of a matrix with as many columns as the input.
+            // SAFETY: PanelRows holds a panel of a matrix with as many columns as the input.
             unsafe {
                 float::multiply(isa, rows.panel, values, columns, tokens, count, results);
             }
@@ -56,13 +56,13 @@ impl Input<'_> {
                 stride,
                 tokens,
             };
-            // SAFETY: PanelRows holds 32 rows of a matrix with as many columns as the input; the tokens were checked above.
+            // SAFETY: PanelRows holds a panel of a matrix with as many columns as the input; the tokens were checked above.
             unsafe { panel::multiply(isa, rows.panel, inputs, count, results) }
         }
     }
 }
 
-/// The 32 rows of a panel: in place, or, where the matrix ends before, copied beside rows of zeros.
+/// The rows of a panel: in place, or, where the matrix ends before, copied beside rows of zeros.
 pub(super) struct PanelRows {
     pub panel: Panel,
     /// How many of the rows the matrix has.

@@ -19,6 +19,7 @@ mod moe;
 mod norm;
 pub mod page;
 mod panel;
+mod powers;
 mod router;
 mod single;
 #[cfg(test)]

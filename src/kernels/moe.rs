@@ -136,17 +136,16 @@ impl Kernels {
         assert_eq!(out.len(), input.tokens() * columns, "values of the output");
 
         scratch.sort(routes, used, n_experts);
-        scratch
-            .hidden
-            .keep_values(self.exact || is_float(experts.down.dtype));
-        scratch.hidden.resize(routes.len(), ff);
-        let hidden = scratch.hidden.writer();
         let Scratch {
             starts,
             tokens,
             weights,
-            hidden: hidden_input,
-        } = &*scratch;
+            hidden,
+        } = scratch;
+        let (starts, tokens, weights) = (&starts[..], &tokens[..], &weights[..]);
+        hidden.keep_values(self.exact || is_float(experts.down.dtype));
+        hidden.resize(routes.len(), ff);
+        let writer = hidden.writer();
         let input = Input {
             activations: input,
             exact: self.exact,
@@ -164,12 +163,13 @@ impl Kernels {
                 input,
                 starts,
                 tokens,
-                hidden,
+                hidden: writer,
                 runs: &runs,
             });
         });
+        hidden.settle(pool);
         let input = Input {
-            activations: hidden_input,
+            activations: hidden,
             exact: self.exact,
         };
         let out = SharedOut {
@@ -196,7 +196,7 @@ fn cost(tokens: usize) -> usize {
     if tokens == 0 { 0 } else { 4 + tokens }
 }
 
-/// Up to 32 values, and zeros.
+/// Up to a panel of values, and zeros.
 fn padded(values: &[f32]) -> [f32; ROWS] {
     let mut all = [0.0; ROWS];
     all[..values.len()].copy_from_slice(values);

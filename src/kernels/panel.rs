@@ -1,6 +1,6 @@
-//! The one matrix product behind everything: 32 rows of quantized weights times any number of tokens.
+//! The one matrix product behind everything: 64 rows of quantized weights times any number of tokens.
 //!
-//! Sixteen steps of 32 columns at a time are unpacked into a *chunk* that stays in the first-level cache, straight from the file's
+//! Eight steps of 32 columns at a time are unpacked into a *chunk* that stays in the first-level cache, straight from the file's
 //! blocks; then each tile of tokens is multiplied with it. Lanes are rows, so a result is one lane's sum in one fixed order:
 //! for each step (or half step, where a type has two scales)
 //!
@@ -10,6 +10,8 @@
 //! result = fma(minimum of the row, input scale * sum of the inputs, result)        where the type has minima
 //! ```
 //!
+//! Scales that are powers of two are taken together for a chunk, as [`super::powers`] explains.
+//!
 //! The bits do not depend on the number of tokens, threads or lanes: decoding, prefill and verification of guesses agree exactly.
 //!
 //! Two arithmetic instructions per eight products of bytes is what this costs beside them, which matters where additions, conversions and
@@ -17,23 +19,25 @@
 //! float the finished sum is then `MAGIC + dot`, exactly, and one fma with `-MAGIC * scale` gives `dot * scale`, rounded once, without a conversion.
 
 mod product;
+mod unpack;
 
 use super::activations::Record;
 use super::along::Along;
-use super::isa::{Isa, Task, prefetch};
+use super::isa::Isa;
 use super::single::Single;
-use super::weight::{Class, Codes, Rows, STEP, Step, Visitor, Weight};
+use super::weight::{Class, Rows, Visitor, Weight};
 use fourfold_quantize::dtype::DType;
 use product::{Multiply, TILE};
+use unpack::{Chunk, Unpack};
 
-/// Rows of a panel: also the columns of a step, so that a panel's results are one record of the next product's input.
-pub const ROWS: usize = 32;
+/// Rows of a panel: with sixteen lanes, four vectors for a tile. Two records of the next product's input.
+pub const ROWS: usize = 64;
 
-/// Tokens whose results are held while a panel's chunks pass by: 32 KiB.
+/// Tokens whose results are held while a panel's chunks pass by: 64 KiB.
 pub const BATCH: usize = 256;
 
-/// Steps of a chunk: 16 KiB of bytes, and scales; a multiple of the eight steps of a block of 256.
-pub(super) const CHUNK: usize = 16;
+/// Steps of a chunk: 16 KiB of bytes, and scales; the eight steps of a block of 256.
+pub(super) const CHUNK: usize = 8;
 
 /// From this number of tokens on, the product and not the unpacking hides the reading of the next panel.
 const MANY: usize = 12;
@@ -43,11 +47,11 @@ pub const MAGIC: f32 = 12582912.0;
 /// Its bits. Adding an integer below 2^22 in magnitude adds its value.
 pub const MAGIC_BITS: i32 = MAGIC.to_bits() as i32;
 
-/// Results of one panel: 32 rows for each token.
+/// Results of one panel, for each token.
 #[repr(C, align(64))]
 pub struct Results(pub [[f32; ROWS]; BATCH]);
 
-/// 32 rows of a matrix.
+/// [`ROWS`] rows of a matrix.
 #[derive(Clone, Copy)]
 pub struct Panel {
     /// The first row.
@@ -109,14 +113,6 @@ impl Tokens<'_> {
             Tokens::Listed(list) => list[index] as usize,
         }
     }
-}
-
-#[repr(C, align(64))]
-struct Chunk {
-    bytes: [u8; ROWS * STEP * CHUNK],
-    /// By group of `LANES` rows, step and half step; raw until converted.
-    scales: [u32; ROWS * CHUNK * 2],
-    minima: [u32; ROWS * CHUNK * 2],
 }
 
 /// Multiplies a panel with `count` <= [`BATCH`] tokens.
@@ -200,7 +196,7 @@ unsafe fn chunks<I: Isa, W: Weight>(
         let lines = (ROWS * panel.stride).div_ceil(64).div_ceil(panel.steps);
         let ahead = panel.next.wrapping_add(first * lines * 64);
         let many = count >= MANY;
-        isa.call(Unpack::<W> {
+        let carried = isa.call(Unpack::<W> {
             panel,
             first,
             steps,
@@ -210,9 +206,11 @@ unsafe fn chunks<I: Isa, W: Weight>(
         });
         isa.call(Multiply::<W::Class> {
             chunk,
+            carried,
             records: &records[..count + TILE],
             first,
             steps,
+            all_steps: panel.steps,
             ahead: many.then_some((ahead, lines)),
             count,
             results: results.0.as_mut_ptr().cast(),
@@ -221,85 +219,23 @@ unsafe fn chunks<I: Isa, W: Weight>(
     }
 }
 
-/// Fills a chunk.
-struct Unpack<W> {
-    panel: Panel,
-    first: usize,
-    steps: usize,
-    /// Lines of the next panel to fetch, that many in a step.
-    ahead: Option<(*const u8, usize)>,
-    chunk: *mut Chunk,
-    weight: std::marker::PhantomData<W>,
-}
-
 pub(super) const fn halves<C: Class>() -> usize {
     if C::SPLIT { 2 } else { 1 }
 }
 
-impl<W: Weight> Task for Unpack<W> {
-    type Out = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let Self {
-            panel,
-            first,
-            steps,
-            ahead,
-            chunk,
-            ..
-        } = self;
-        let halves = halves::<W::Class>();
-        let groups = ROWS / I::LANES;
-        // The next panel is fetched as one run of lines: 32 rows read side by side look like 32 streams to the hardware,
-        // which follows few of them. Each group of rows fetches its part of a step's lines.
-        let (mut ahead, lines) = ahead.unwrap_or((panel.next, 0));
-        let per_group = lines.div_ceil(groups);
-        for group in 0..groups {
-            let rows = panel.group::<I>(group);
-            // SAFETY: the chunk is the caller's own, and a group's part of it has room for CHUNK steps; the rows are readable.
-            unsafe {
-                let bytes = (&raw mut (*chunk).bytes).cast::<u8>();
-                let bytes = bytes.add(group * CHUNK * STEP * I::LANES);
-                let scales = (&raw mut (*chunk).scales).cast::<u32>();
-                let scales = scales.add(group * CHUNK * 2 * I::LANES);
-                let minima = (&raw mut (*chunk).minima).cast::<u32>();
-                let minima = minima.add(group * CHUNK * 2 * I::LANES);
-                let codes = Codes {
-                    scales,
-                    minima,
-                    stride: I::LANES,
-                };
-                W::gather(isa, rows, first, steps, codes);
-                for step in (0..steps).step_by(W::TOGETHER) {
-                    for _ in 0..per_group * W::TOGETHER {
-                        prefetch(ahead);
-                        ahead = ahead.wrapping_add(64);
-                    }
-                    let to = bytes.cast::<Step<I>>().add(step);
-                    W::unpack(isa, rows, first + step, to);
-                }
-                // Last, so that the single words written above have left the store buffer.
-                for index in 0..steps * halves {
-                    let at = scales.add(index * I::LANES).cast::<u8>();
-                    isa.store(at.cast(), W::scale(isa, isa.load_ints(at)));
-                    if <W::Class as Class>::MINIMA {
-                        let at = minima.add(index * I::LANES).cast::<u8>();
-                        isa.store(at.cast(), W::minimum(isa, isa.load_ints(at)));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What the integer sum of a step, or a half step, starts from.
+/// What the integer sum of a step, or a half step, starts from; bytes that carry a factor are moved up by 128.
 /// # Safety
 /// The record is readable.
 #[inline(always)]
-pub(super) unsafe fn start<I: Isa, C: Class>(record: *const Record, half: usize) -> i32 {
+pub(super) unsafe fn start<I: Isa, C: Class>(
+    record: *const Record,
+    half: usize,
+    carried: bool,
+) -> i32 {
     // SAFETY: promised by the caller.
     unsafe {
         match C::OFFSET {
+            _ if carried => (*record).start128,
             16 => (*record).start16,
             32 => (*record).start32[half],
             128 if !I::SIGNED_WIDE => (*record).start128,

@@ -2,19 +2,20 @@
 //!
 //! Same arithmetic, same order as in [`super::panel`]. Types whose blocks are simple take the faster way of [`super::along`].
 
-use super::activations::Record;
+use super::activations::{Record, away};
 use super::isa::{Isa, Task, prefetch, prefetch_near};
 use super::panel::{CHUNK, MAGIC, Panel, ROWS, halves, start};
+use super::powers;
 use super::weight::{Class, Codes, Weight};
 
 /// The class of a type.
 type C<W> = <W as Weight>::Class;
 
-/// One token times the 32 rows of a panel.
+/// One token times the rows of a panel.
 pub(super) struct Single<W> {
     pub panel: Panel,
     pub record: *const Record,
-    /// 32 floats.
+    /// A float for each row.
     pub results: *mut f32,
     pub weight: std::marker::PhantomData<W>,
 }
@@ -42,6 +43,7 @@ impl<W: Weight> Task for Single<W> {
         for group in 0..groups {
             let rows = panel.group::<I>(group);
             let mut total = isa.splat(0.0);
+            let mut sum = total;
             for first in (0..panel.steps).step_by(CHUNK) {
                 let steps = CHUNK.min(panel.steps - first);
                 let near = rows
@@ -57,6 +59,11 @@ impl<W: Weight> Task for Single<W> {
                         stride: I::LANES,
                     };
                     W::gather(isa, rows, first, steps, codes);
+                    let mut base = isa.splat_int(0);
+                    if C::<W>::POWERS {
+                        base = powers::base(isa, scales, steps).exponent;
+                        sum = isa.splat(away(record.add(first), first, panel.steps));
+                    }
                     let mut unpacked = [[isa.splat_int(0); 8]; 8];
                     for step in 0..steps {
                         for _ in 0..per_step {
@@ -75,7 +82,7 @@ impl<W: Weight> Task for Single<W> {
                         let mut sums = [isa.splat_int(0); 2];
                         for half in 0..2 {
                             if half == 0 || C::<W>::SPLIT {
-                                sums[half] = isa.splat_int(start::<I, C<W>>(record, half));
+                                sums[half] = isa.splat_int(start::<I, C<W>>(record, half, false));
                             }
                             for j in 0..4 {
                                 let at = half * 16 + j * 4;
@@ -90,7 +97,14 @@ impl<W: Weight> Task for Single<W> {
                         }
                         for half in 0..halves {
                             let at = (step * halves + half) * I::LANES;
-                            let scale = W::scale(isa, isa.load_ints(scales.add(at).cast()));
+                            let code = isa.load_ints(scales.add(at).cast());
+                            if C::<W>::POWERS {
+                                let dot = isa.as_floats(sums[half]);
+                                let value = powers::value(isa, dot, code, base);
+                                sum = isa.fma(value, isa.splat((*record).scale), sum);
+                                continue;
+                            }
+                            let scale = W::scale(isa, code);
                             let away = isa.mul(scale, isa.splat(-MAGIC));
                             let value = isa.fma(isa.as_floats(sums[half]), scale, away);
                             total = isa.fma(value, isa.splat((*record).scale), total);
@@ -105,9 +119,12 @@ impl<W: Weight> Task for Single<W> {
                             }
                         }
                     }
+                    if C::<W>::POWERS {
+                        total = isa.fma(sum, W::scale(isa, base), total);
+                    }
                 }
             }
-            // SAFETY: the results have room for 32 rows.
+            // SAFETY: the results have room for every row.
             unsafe { isa.store(self.results.add(group * I::LANES), total) };
         }
     }

@@ -225,6 +225,16 @@ impl<P: Products> Isa for Ymm<P> {
         unsafe { _mm256_add_epi32(a, b) }
     }
     #[inline(always)]
+    fn sub_ints(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm256_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn min_ints(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm256_min_epi32(a, b) }
+    }
+    #[inline(always)]
     fn max_ints(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: self proves the instruction.
         unsafe { _mm256_max_epi32(a, b) }
@@ -243,6 +253,11 @@ impl<P: Products> Isa for Ymm<P> {
     fn shift_left(self, a: __m256i, count: u32) -> __m256i {
         // SAFETY: self proves the instruction.
         unsafe { _mm256_sllv_epi32(a, _mm256_set1_epi32(count as i32)) }
+    }
+    #[inline(always)]
+    fn shift_left_each(self, a: __m256i, counts: __m256i) -> __m256i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm256_sllv_epi32(a, counts) }
     }
     #[inline(always)]
     fn shift_right(self, a: __m256i, count: u32) -> __m256i {

@@ -41,6 +41,7 @@ impl Isa for Avx512 {
     const NAME: &'static str = "avx512";
     const LANES: usize = LANES;
     const REGISTERS: usize = 32;
+    const LOOKS_UP_SIX: bool = true;
     const SIGNED_WIDE: bool = false;
     type Floats = __m512;
     type Ints = __m512i;
@@ -191,6 +192,16 @@ impl Isa for Avx512 {
         unsafe { _mm512_add_epi32(a, b) }
     }
     #[inline(always)]
+    fn sub_ints(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn min_ints(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm512_min_epi32(a, b) }
+    }
+    #[inline(always)]
     fn max_ints(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: self proves the instruction.
         unsafe { _mm512_max_epi32(a, b) }
@@ -211,9 +222,22 @@ impl Isa for Avx512 {
         unsafe { _mm512_sllv_epi32(a, _mm512_set1_epi32(count as i32)) }
     }
     #[inline(always)]
+    fn shift_left_each(self, a: __m512i, counts: __m512i) -> __m512i {
+        // SAFETY: self proves the instruction.
+        unsafe { _mm512_sllv_epi32(a, counts) }
+    }
+    #[inline(always)]
     fn shift_right(self, a: __m512i, count: u32) -> __m512i {
         // SAFETY: self proves the instruction.
         unsafe { _mm512_srlv_epi32(a, _mm512_set1_epi32(count as i32)) }
+    }
+    #[inline(always)]
+    fn repeat_byte(self, a: __m512i) -> __m512i {
+        // SAFETY: self proves the instructions.
+        unsafe {
+            let lowest = _mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c);
+            _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(lowest))
+        }
     }
     #[inline(always)]
     fn sum_ints(self, a: __m512i) -> i32 {
@@ -244,6 +268,16 @@ impl Isa for Avx512 {
                 _mm512_unpacklo_epi64(ab_high, cd_high),
                 _mm512_unpackhi_epi64(ab_high, cd_high),
             ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes_of_rows(self, rows: *const u8, stride: usize, to: *mut u32) {
+        // SAFETY: self proves the instructions, the caller the memory.
+        unsafe {
+            let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+            let at = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
+            let bytes = _mm512_i32gather_epi32::<1>(at, rows.cast());
+            _mm512_storeu_si512(to.cast(), _mm512_and_si512(bytes, _mm512_set1_epi32(255)));
         }
     }
     #[inline(always)]
@@ -281,6 +315,14 @@ impl Isa for Avx512 {
         // vpermb looks at six bits of an index: with the table written four times the upper two do not matter, and no mask is needed.
         // SAFETY: self proves the instruction; a reference to 16 bytes is readable.
         unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(entries.as_ptr().cast())) }
+    }
+    #[inline(always)]
+    fn look_up_six(self, table: &[u8; 64], index: __m512i) -> __m512i {
+        // SAFETY: self proves the instructions, and the table has 64 bytes.
+        unsafe {
+            let table = _mm512_loadu_si512(table.as_ptr().cast());
+            _mm512_permutexvar_epi8(index, table)
+        }
     }
     #[inline(always)]
     fn look_up_low(self, table: __m512i, index: __m512i) -> __m512i {

@@ -30,6 +30,8 @@ pub trait Isa: Copy + Send + Sync + 'static {
     const LANES: usize;
     /// Vector registers, which bounds the tile of the matrix product.
     const REGISTERS: usize;
+    /// Whether [`Isa::look_up_six`] is one instruction.
+    const LOOKS_UP_SIX: bool = false;
     /// Whether [`Isa::dot16`] wants weights of eight bits as signed bytes (there is no exact u8 x i8 product) or moved up by 128.
     const SIGNED_WIDE: bool;
 
@@ -110,6 +112,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn widen_f16(self, a: Self::Ints) -> Self::Floats;
     /// a + b, wrapping.
     fn add_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// a - b, wrapping.
+    fn sub_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    /// The smaller one, signed.
+    fn min_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// The larger one, signed.
     fn max_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// Bits set in both.
@@ -118,8 +124,17 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn or(self, a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// Lanes shifted up by `count` < 32 bits.
     fn shift_left(self, a: Self::Ints, count: u32) -> Self::Ints;
+    /// Each lane shifted up by its own count, 0 to 31.
+    fn shift_left_each(self, a: Self::Ints, counts: Self::Ints) -> Self::Ints;
     /// Lanes shifted down by `count` < 32 bits, zeros entering.
     fn shift_right(self, a: Self::Ints, count: u32) -> Self::Ints;
+    /// The lowest byte of each lane in all its four.
+    #[inline(always)]
+    fn repeat_byte(self, a: Self::Ints) -> Self::Ints {
+        let low = self.and(a, self.splat_int(255));
+        let two = self.or(low, self.shift_left(low, 8));
+        self.or(two, self.shift_left(two, 16))
+    }
     /// The sum of all lanes, wrapping.
     fn sum_ints(self, a: Self::Ints) -> i32;
     /// The largest lane, signed.
@@ -129,6 +144,20 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// Sixteen bytes are readable at `rows + r * stride` for every lane `r`.
     unsafe fn columns(self, rows: *const u8, stride: usize) -> [Self::Ints; 4];
+    /// Writes one byte of each of `LANES` rows as an integer.
+    /// # Safety
+    /// Four bytes are readable at `rows + r * stride` for every lane `r`, and a vector is writable at `to`.
+    #[inline(always)]
+    unsafe fn store_bytes_of_rows(self, rows: *const u8, stride: usize, to: *mut u32) {
+        for lane in 0..Self::LANES {
+            // Volatile, or the compiler makes scatters of these stores, which cost five times as much.
+            // SAFETY: promised by the caller.
+            unsafe {
+                to.add(lane)
+                    .write_volatile(u32::from(*rows.add(lane * stride)))
+            };
+        }
+    }
     /// A quarter of `LANES` pieces of sixteen bytes, one after the other.
     /// # Safety
     /// Sixteen bytes are readable at `from + i * stride` for every piece `i`.
@@ -140,6 +169,10 @@ pub trait Isa: Copy + Send + Sync + 'static {
     fn turn_quarters(self, vectors: [Self::Ints; 4]) -> [Self::Ints; 4];
     /// Sixteen bytes as a table for the lookups.
     fn table(self, entries: &[i8; 16]) -> Self::Ints;
+    /// The table's entry for the low six bits of each byte, where [`Isa::LOOKS_UP_SIX`].
+    fn look_up_six(self, _table: &[u8; 64], _index: Self::Ints) -> Self::Ints {
+        unreachable!("LOOKS_UP_SIX is false")
+    }
     /// The table's entry for the low four bits of each byte.
     fn look_up_low(self, table: Self::Ints, index: Self::Ints) -> Self::Ints;
     /// The table's entry for the high four bits of each byte.

@@ -174,6 +174,14 @@ impl Isa for Scalar {
         each(a, b, i32::wrapping_add)
     }
     #[inline(always)]
+    fn sub_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        each(a, b, i32::wrapping_sub)
+    }
+    #[inline(always)]
+    fn min_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
+        each(a, b, i32::min)
+    }
+    #[inline(always)]
     fn max_ints(self, a: Self::Ints, b: Self::Ints) -> Self::Ints {
         each(a, b, i32::max)
     }
@@ -188,6 +196,10 @@ impl Isa for Scalar {
     #[inline(always)]
     fn shift_left(self, a: Self::Ints, count: u32) -> Self::Ints {
         a.map(|a| a << count)
+    }
+    #[inline(always)]
+    fn shift_left_each(self, a: Self::Ints, counts: Self::Ints) -> Self::Ints {
+        each(a, counts, |a, count| a << count)
     }
     #[inline(always)]
     fn shift_right(self, a: Self::Ints, count: u32) -> Self::Ints {

@@ -5,6 +5,7 @@ use crate::kernels::activations::Writer;
 use crate::kernels::isa::{Isa, Task};
 use crate::kernels::matmul::{Input, PanelRows, panel_start};
 use crate::kernels::panel::{BATCH, ROWS, Results, Tokens};
+use crate::kernels::weight::STEP;
 use crate::kernels::{Matrix, math};
 use crate::work::Runs;
 use std::ops::Range;
@@ -105,11 +106,11 @@ impl GateUp<'_> {
                 for token in 0..count {
                     let (gates, ups) = (&gates.0[token], &ups.0[token]);
                     let hidden = self.activate(isa, gates, ups, &biases, factors);
-                    // SAFETY: `hidden` has room for every route, and a route's panel has one worker.
-                    unsafe {
-                        self.hidden
-                            .set(isa, batch + token, panel, &hidden[..rows.rows])
-                    };
+                    for (part, hidden) in hidden[..rows.rows].chunks(STEP).enumerate() {
+                        let step = panel * (ROWS / STEP) + part;
+                        // SAFETY: `hidden` has room for every route, and a route's panel has one worker.
+                        unsafe { self.hidden.set(isa, batch + token, step, hidden) };
+                    }
                 }
             }
         }
@@ -129,7 +130,7 @@ impl GateUp<'_> {
         let factors = factors.map(|factor| isa.splat(factor));
         let mut hidden = [0.0; ROWS];
         for lane in (0..ROWS).step_by(I::LANES) {
-            // SAFETY: all arrays hold 32 values.
+            // SAFETY: all arrays hold a panel of values.
             unsafe {
                 let gate = isa.fma(
                     isa.load(gate.as_ptr().add(lane)),

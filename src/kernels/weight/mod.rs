@@ -23,7 +23,7 @@ use fourfold_quantize::dtype::DType;
 pub const STEP: usize = 32;
 
 /// Scales are carried divided by 2^24 (and the inputs' scales multiplied by it), so that [`super::panel::MAGIC`] times a scale is finite for
-/// every exponent of MXFP4. What this loses are MXFP4 blocks whose largest value is below 2^-99; they count as zero.
+/// every exponent of MXFP4. What this loses are MXFP4 blocks in chunks whose largest value is below 2^-96; they count as zero.
 pub const SCALE_UNIT: f32 = 1.0 / 16777216.0;
 
 /// What the unsigned bytes of a step stand for.
@@ -36,6 +36,8 @@ pub trait Class: 'static {
     const SPLIT: bool;
     /// Whether a minimum is added to each weight.
     const MINIMA: bool;
+    /// Whether scales are powers of two and computed with as in [`super::powers`].
+    const POWERS: bool = false;
 }
 
 macro_rules! class {
@@ -55,6 +57,15 @@ class!(
     /// Weights of -16 to 15.
     Small, 16, 31, false, false
 );
+/// Weights of -12 to 12 whose scales are powers of two.
+pub struct Powers;
+impl Class for Powers {
+    const OFFSET: i32 = Small::OFFSET;
+    const LARGEST: u32 = Small::LARGEST;
+    const SPLIT: bool = false;
+    const MINIMA: bool = false;
+    const POWERS: bool = true;
+}
 class!(
     /// Weights of eight bits.
     Wide, 128, 255, false, false
@@ -208,6 +219,20 @@ pub trait Weight: 'static {
     /// # Safety
     /// The rows hold those steps, and there is room for as many at `to`.
     unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>);
+
+    /// Does it for a type whose scales are powers of two, each row's weights times 2^`shifts`, 1 to 8, and moved up by 128.
+    /// # Safety
+    /// As for [`Weight::unpack`].
+    #[inline(always)]
+    unsafe fn unpack_shifted<I: Isa>(
+        _isa: I,
+        _rows: Rows,
+        _step: usize,
+        _shifts: I::Ints,
+        _to: *mut Step<I>,
+    ) {
+        unreachable!("scales of any kind")
+    }
 
     /// Whether [`Weight::along`] is there: for types of 32 columns with one scale and no minimum.
     const ALONG: bool = false;

@@ -28,8 +28,12 @@ impl Weight for Q8 {
     unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
         // SAFETY: the caller's rows hold the step's block.
         unsafe {
-            let signed = bytes32(isa, rows.at(step * BLOCK + 2));
-            to.write(signed.map(|vector| wide(isa, vector)));
+            let mut out = bytes32(isa, rows.at(step * BLOCK + 2));
+            // Not by `map`, which the compiler may leave as a function without the instruction set's features.
+            for vector in &mut out {
+                *vector = wide(isa, *vector);
+            }
+            to.write(out);
         }
     }
 
