@@ -14,7 +14,7 @@ use std::ops::Range;
 pub(super) struct Record {
     /// The quantized values, -127 to 127.
     pub values: [i8; STEP],
-    /// The largest magnitude divided by 127, times 2^24 (see [`SCALE_UNIT`]); negative in every other record of a token, and the values turned,
+    /// The largest magnitude divided by 127, times 2^24 (see [`SCALE_UNIT`]); negative in every other record of a token, whose values are negated,
     /// which keeps sums over MAGIC times a scale small (see [`super::powers`]).
     pub scale: f32,
     /// What the sums of products start from, for weights moved up by 16: `MAGIC_BITS - 16 * sum of values`.

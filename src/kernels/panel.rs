@@ -10,7 +10,7 @@
 //! result = fma(minimum of the row, input scale * sum of the inputs, result)        where the type has minima
 //! ```
 //!
-//! Scales that are powers of two are taken together for a chunk, as [`super::powers`] explains.
+//! Scales that are powers of two are taken together for a chunk, and cost one instruction less, as [`super::powers`] explains.
 //!
 //! The bits do not depend on the number of tokens, threads or lanes: decoding, prefill and verification of guesses agree exactly.
 //!

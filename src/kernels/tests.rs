@@ -1,6 +1,7 @@
 //! Every instruction set of this CPU, on the same cases, against the scalar one (equal bits) and against f64 (within the error of rounding).
 
 use super::*;
+use crate::kernels::panel::CHUNK;
 use crate::kernels::weight::STEP;
 use fourfold_quantize::block::decode_rows;
 
@@ -146,11 +147,11 @@ fn units(matrix: Matrix, row: usize, x: &[f64]) -> f64 {
         return 0.0;
     }
     let blocks = &matrix.bytes[row * matrix.row_bytes()..][..matrix.row_bytes()];
-    let chunks = blocks.chunks(16 * 17).zip(x.chunks(16 * STEP));
+    let chunks = blocks.chunks(CHUNK * 17).zip(x.chunks(CHUNK * STEP));
     let unit = |(blocks, x): (&[u8], &[f64])| {
         let exponent = blocks.iter().step_by(17).max().unwrap();
         let input = x.iter().fold(0f64, |largest, x| largest.max(x.abs())) / 127.0;
-        1.5 * 16.0 * input * 2f64.powi(i32::from(*exponent) - 3 - 128)
+        1.5 * CHUNK as f64 * input * 2f64.powi(i32::from(*exponent) - 3 - 128)
     };
     chunks.map(unit).sum()
 }

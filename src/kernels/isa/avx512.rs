@@ -274,6 +274,7 @@ impl Isa for Avx512 {
     unsafe fn store_bytes_of_rows(self, rows: *const u8, stride: usize, to: *mut u32) {
         // SAFETY: self proves the instructions, the caller the memory.
         unsafe {
+            // Fifteen strides fit into an i32: a model's rows have at most 2^24 columns.
             let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let at = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
             let bytes = _mm512_i32gather_epi32::<1>(at, rows.cast());

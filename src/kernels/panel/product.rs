@@ -84,7 +84,7 @@ impl<C: Class> Multiply<'_, C> {
             let fetch = (fetched, if group == 0 { lines } else { 0 });
             // SAFETY: promised by the caller.
             unsafe {
-                if C::POWERS && !I::SIGNED_WIDE && self.carried {
+                if powers::carries::<I, C>() && self.carried {
                     self.tile::<I, true, G, T>(isa, group, records, ahead, fetch, results);
                 } else {
                     self.tile::<I, false, G, T>(isa, group, records, ahead, fetch, results);
@@ -200,10 +200,10 @@ impl<C: Class> Multiply<'_, C> {
             }
             for g in 0..G {
                 let at = (group + g) * I::LANES;
-                let base = isa.load((&raw const (*chunk).bases).cast::<f32>().add(at));
                 for t in 0..T {
                     let result = results.add(t * ROWS + at);
                     if C::POWERS {
+                        let base = isa.load((&raw const (*chunk).bases).cast::<f32>().add(at));
                         let before = if self.first > 0 {
                             isa.load(result)
                         } else {

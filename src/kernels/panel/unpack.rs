@@ -35,7 +35,7 @@ impl<W: Weight> Task for Unpack<W> {
     fn run<I: Isa>(self, isa: I) -> bool {
         let groups = ROWS / I::LANES;
         let mut exponents = [isa.splat_int(0); ROWS / 8];
-        let mut carried = W::Class::POWERS && !I::SIGNED_WIDE;
+        let mut carried = powers::carries::<I, W::Class>();
         for group in 0..groups {
             // SAFETY: the chunk is the caller's own, with room for CHUNK steps of every group; the rows are readable.
             unsafe {
