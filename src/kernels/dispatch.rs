@@ -12,7 +12,9 @@ pub const VARIABLE: &str = "FOURFOLD_ISA";
 /// An instruction set that this CPU was found to have.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Chosen {
-    Scalar(Scalar),
+    Scalar(Scalar<8>),
+    #[cfg(test)]
+    Scalar16(Scalar<16>),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
@@ -34,6 +36,8 @@ impl Chosen {
             all.extend(avx2::Ymm::<avxvnni::Evex>::detect().map(Self::AvxVnniTwin));
             all.extend(avx2::Avx2::detect().map(Self::Avx2));
         }
+        #[cfg(test)]
+        all.push(Self::Scalar16(Scalar));
         all.push(Self::Scalar(Scalar));
         all
     }
@@ -74,6 +78,8 @@ impl Chosen {
     pub(super) fn call<T: Task>(self, task: T) -> T::Out {
         match self {
             Self::Scalar(isa) => isa.call(task),
+            #[cfg(test)]
+            Self::Scalar16(isa) => isa.call(task),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(isa) => isa.call(task),
             #[cfg(target_arch = "x86_64")]

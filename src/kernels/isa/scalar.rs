@@ -3,14 +3,12 @@
 use super::{Isa, Task};
 use half::{bf16, f16};
 
-const LANES: usize = 8;
-
-/// No special instructions; always available.
+/// No special instructions; always available. Eight lanes, and for tests sixteen: what is generic over them is run so on every CPU.
 #[derive(Clone, Copy, Debug)]
-pub struct Scalar;
+pub struct Scalar<const LANES: usize>;
 
 #[inline(always)]
-fn each<A: Copy, B: Copy, R: Copy + Default>(
+fn each<const LANES: usize, A: Copy, B: Copy, R: Copy + Default>(
     a: [A; LANES],
     b: [B; LANES],
     f: impl Fn(A, B) -> R,
@@ -23,25 +21,30 @@ fn each<A: Copy, B: Copy, R: Copy + Default>(
 }
 
 #[inline(always)]
-fn each_byte(a: [i32; LANES], b: [i32; LANES], f: impl Fn(u8, u8) -> u8) -> [i32; LANES] {
+fn each_byte<const LANES: usize>(
+    a: [i32; LANES],
+    b: [i32; LANES],
+    f: impl Fn(u8, u8) -> u8,
+) -> [i32; LANES] {
     each(a, b, |a, b| {
         let (a, b) = (a.to_le_bytes(), b.to_le_bytes());
         i32::from_le_bytes([f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])])
     })
 }
 
-impl Isa for Scalar {
+impl<const LANES: usize> Isa for Scalar<LANES> {
     const NAME: &'static str = "scalar";
     const LANES: usize = LANES;
-    const REGISTERS: usize = 16;
-    const SIGNED_WIDE: bool = false;
+    const REGISTERS: usize = 2 * LANES;
+    const LOOKS_UP_SIX: bool = LANES == 16;
+    const PAIRS: bool = false;
     type Floats = [f32; LANES];
     type Ints = [i32; LANES];
 
     #[inline(always)]
     fn call<T: Task>(self, task: T) -> T::Out {
         #[inline(never)]
-        fn outlined<T: Task>(isa: Scalar, task: T) -> T::Out {
+        fn outlined<const LANES: usize, T: Task>(isa: Scalar<LANES>, task: T) -> T::Out {
             task.run(isa)
         }
         outlined(self, task)
@@ -119,7 +122,14 @@ impl Isa for Scalar {
     }
     #[inline(always)]
     fn sum(self, a: Self::Floats) -> f32 {
-        ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
+        let (mut sums, mut count) = (a, LANES);
+        while count > 1 {
+            count /= 2;
+            for lane in 0..count {
+                sums[lane] += sums[lane + count];
+            }
+        }
+        sums[0]
     }
     #[inline(always)]
     fn largest(self, a: Self::Floats) -> f32 {
@@ -248,8 +258,11 @@ impl Isa for Scalar {
     #[inline(always)]
     fn turn_quarters(self, vectors: [Self::Ints; 4]) -> [Self::Ints; 4] {
         let mut out = vectors;
-        out[0][4..].copy_from_slice(&vectors[1][..4]);
-        out[1][..4].copy_from_slice(&vectors[0][4..]);
+        for (j, out) in out.iter_mut().enumerate().take(LANES / 4) {
+            for (i, quarter) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                quarter.copy_from_slice(&vectors[i][4 * j..][..4]);
+            }
+        }
         out
     }
     #[inline(always)]
@@ -262,6 +275,10 @@ impl Isa for Scalar {
             *lane = i32::from_le_bytes(bytes.map(|byte| byte as u8));
         }
         out
+    }
+    #[inline(always)]
+    fn look_up_six(self, table: &[u8; 64], index: Self::Ints) -> Self::Ints {
+        each_byte(index, index, |index, _| table[usize::from(index & 63)])
     }
     #[inline(always)]
     fn look_up_low(self, table: Self::Ints, index: Self::Ints) -> Self::Ints {
