@@ -19,7 +19,8 @@ pub(super) struct Record {
     pub scale: f32,
     /// What the sums of products start from, for weights moved up by 16: `MAGIC_BITS - 16 * sum of values`.
     pub start16: i32,
-    /// The same for weights moved up by 128.
+    /// The same for weights moved up by 128, which instruction sets of [`Isa::PAIRS`] do not have: there what sums of 16 bits start from, `-16 * sum`
+    /// of columns 0 and 1 of each four in the low half, and of columns 2 and 3.
     pub start128: i32,
     /// The sum of the values times their scale, without 2^24: what a minimum is multiplied with.
     pub weighted: f32,
@@ -259,7 +260,8 @@ fn quantize<I: Isa>(isa: I, x: &[f32; STEP], sign: f32) -> Record {
     }
     let bits = isa.largest_int(largest) as u32;
     if bits < TINY.to_bits() {
-        return EMPTY;
+        let start128 = start128::<I>(&EMPTY.values);
+        return Record { start128, ..EMPTY };
     }
     let largest = f32::from_bits(bits);
     let inverse = isa.splat(sign * 127.0 / largest);
@@ -278,9 +280,27 @@ fn quantize<I: Isa>(isa: I, x: &[f32; STEP], sign: f32) -> Record {
         values,
         scale: scale / SCALE_UNIT,
         start16: MAGIC_BITS.wrapping_sub(16i32.wrapping_mul(sums[0].wrapping_add(sums[1]))),
-        start128: MAGIC_BITS.wrapping_sub(128i32.wrapping_mul(sums[0].wrapping_add(sums[1]))),
+        start128: start128::<I>(&values),
         weighted: scale * sums[0].wrapping_add(sums[1]) as f32,
         start32: sums.map(|sum| MAGIC_BITS.wrapping_sub(32i32.wrapping_mul(sum))),
         weighted_halves: sums.map(|sum| scale * sum as f32),
+    }
+}
+
+/// See [`Record::start128`].
+#[inline(always)]
+fn start128<I: Isa>(values: &[i8; STEP]) -> i32 {
+    // By place in each four columns, which is what the compiler makes vectors of.
+    let mut sums = [0i32; 4];
+    for four in values.as_chunks::<4>().0 {
+        for (sum, value) in sums.iter_mut().zip(four) {
+            *sum += i32::from(*value);
+        }
+    }
+    let [low, high] = [sums[0] + sums[1], sums[2] + sums[3]];
+    if I::PAIRS {
+        ((-16 * low) & 0xffff) | ((-16 * high) << 16)
+    } else {
+        MAGIC_BITS - 128 * (low + high)
     }
 }

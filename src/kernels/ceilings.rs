@@ -2,6 +2,7 @@
 
 use super::Kernels;
 use super::isa::{Isa, Task};
+use super::weight::STEP;
 use crate::threads::Pool;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
@@ -80,19 +81,33 @@ fn tile<I: Isa, const G: usize, const T: usize>(isa: I, rounds: u64) -> u64 {
     struct Bytes<T>(T);
     // Every group of rows and every token in a place of its own: of products that are the same AVX2's could be computed once.
     let weights = std::hint::black_box(Bytes([[3u8; 256]; G]));
-    let inputs = std::hint::black_box(Bytes([[5i8; 16]; T]));
+    let inputs = std::hint::black_box(Bytes([[5i8; STEP]; T]));
     let mut sums = [[isa.splat_int(0); T]; G];
     for _ in 0..rounds {
         let weights = std::hint::black_box(&weights).0.each_ref();
         let inputs = std::hint::black_box(&inputs).0.each_ref();
-        // SAFETY: four vectors for each pointer to weights and 16 bytes for each to inputs are there.
+        let weights = weights.map(|row| row.as_ptr());
+        let inputs = inputs.map(|token| token.as_ptr());
+        // SAFETY: eight vectors of eight lanes, or four of sixteen, for each pointer to weights and 32 bytes for each to inputs are there.
         unsafe {
-            isa.dot16(
-                &mut sums,
-                weights.map(|row| row.as_ptr()),
-                inputs.map(|token| token.as_ptr()),
-                31,
-            );
+            if I::PAIRS {
+                // As the products do it: sums of 16 bits, widened after 32 columns.
+                let mut pairs = [[isa.splat_int(0); T]; G];
+                isa.pairs16(&mut pairs, weights, inputs);
+                let (weights, inputs) = (
+                    weights.map(|row| row.add(16 * I::LANES)),
+                    inputs.map(|token| token.add(16)),
+                );
+                isa.pairs16(&mut pairs, weights, inputs);
+                for g in 0..G {
+                    for t in 0..T {
+                        let sum = isa.add_pairs(pairs[g][t], isa.splat_int(0x10001));
+                        sums[g][t] = isa.add_ints(sums[g][t], sum);
+                    }
+                }
+            } else {
+                isa.dot16(&mut sums, weights, inputs, 31);
+            }
         }
     }
     let mut sum = isa.splat_int(0);
@@ -100,5 +115,6 @@ fn tile<I: Isa, const G: usize, const T: usize>(isa: I, rounds: u64) -> u64 {
         sum = isa.add_ints(sum, *one);
     }
     std::hint::black_box(isa.sum_ints(sum));
-    rounds * (G * T * 16 * I::LANES) as u64
+    let columns = if I::PAIRS { STEP } else { 16 };
+    rounds * (G * T * columns * I::LANES) as u64
 }

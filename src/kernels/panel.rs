@@ -223,22 +223,28 @@ pub(super) const fn halves<C: Class>() -> usize {
     if C::SPLIT { 2 } else { 1 }
 }
 
-/// What the integer sum of a step, or a half step, starts from; bytes that carry a factor are moved up by 128.
+/// Whether a step's products are added up in pairs of 16 bits: those of weights from -16 to 15 with 16 inputs stay below 2^15.
+pub(super) const fn in_pairs<I: Isa, C: Class>() -> bool {
+    I::PAIRS && C::OFFSET == 16
+}
+
+/// What the integer sum of a step, or a half step, starts from. `other`: the bytes carry a factor and are moved up by 128, or what starts is a sum of
+/// pairs of 16 bits; no instruction set has both.
 /// # Safety
 /// The record is readable.
 #[inline(always)]
 pub(super) unsafe fn start<I: Isa, C: Class>(
     record: *const Record,
     half: usize,
-    carried: bool,
+    other: bool,
 ) -> i32 {
     // SAFETY: promised by the caller.
     unsafe {
         match C::OFFSET {
-            _ if carried => (*record).start128,
+            _ if other => (*record).start128,
             16 => (*record).start16,
             32 => (*record).start32[half],
-            128 if !I::SIGNED_WIDE => (*record).start128,
+            128 if !I::PAIRS => (*record).start128,
             _ => MAGIC_BITS,
         }
     }

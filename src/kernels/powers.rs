@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The weights of a step are at most 12, times 8 still bytes. So where all rows of a panel have whole factors in a chunk, the bytes carry them,
-//! the first line falls away, and one fma for each step is left, to the same bits. With prompts all instruction sets but AVX2, whose
-//! products of eight bits are slow, do that: 5 % faster with AVX-512.
+//! the first line falls away, and one fma for each step is left, to the same bits: prompts are 5 % faster with AVX-512. AVX2, whose products of
+//! eight bits are slow, multiplies by the factors where it makes sums of 32 bits out of pairs of 16 anyway.
 //!
 //! The inputs' scales alternate in sign (see [`super::activations`]), which keeps `sum` below MAGIC times a scale or two, so a step is rounded
 //! by about one unit: the last bit of an input times half the smallest weight at the base. Where the demo model talks, the squared
@@ -20,15 +20,9 @@
 
 use super::isa::Isa;
 use super::panel::MAGIC;
-use super::weight::Class;
 
 /// How far the base is below the largest exponent.
 const RANGE: i32 = 3;
-
-/// Whether the bytes of a class may carry factors on an instruction set.
-pub(super) const fn carries<I: Isa, C: Class>() -> bool {
-    C::POWERS && !I::SIGNED_WIDE
-}
 
 /// What the steps of a chunk share in each row.
 pub(super) struct Base<I: Isa> {

@@ -350,6 +350,36 @@ fn the_largest_bytes_do_not_overflow() {
 }
 
 #[test]
+fn the_largest_products_of_small_weights_do_not_overflow() {
+    let pool = Pool::new(1);
+    // Blocks of the smallest weight there is, -12 and -16 in units of its type, and of the largest.
+    let mut blocks = [[126; 17], [126; 17]];
+    blocks[0][1..].fill(0xff);
+    blocks[1][1..].fill(0x77);
+    let mxfp4 = (DType::MXFP4, blocks.concat(), [-6.0 / 2.0, 6.0 / 2.0]);
+    let mut blocks = [[0; 22], [0xff; 22]];
+    for block in &mut blocks {
+        block[..2].copy_from_slice(&half::f16::from_f32(1.0).to_le_bytes());
+    }
+    let q5_0 = (DType::Q5_0, blocks.concat(), [-16.0, 15.0]);
+    for (dtype, bytes, weights) in [mxfp4, q5_0] {
+        let matrix = Matrix::new(dtype, 2, 32, &bytes).unwrap();
+        for sign in [1.0, -1.0] {
+            for kernels in Kernels::available() {
+                for tokens in [1, 5] {
+                    let got = product(kernels, &pool, matrix, &vec![sign; 32 * tokens], tokens);
+                    for (index, got) in got.into_iter().enumerate() {
+                        let expected = sign * 32.0 * weights[index % 2];
+                        let (isa, error) = (kernels.isa(), (got - expected).abs());
+                        assert!(error < 0.01, "{isa} {}: {got} {expected}", dtype.name());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_not_a_number_reaches_the_result() {
     let pool = Pool::new(1);
     let mut random = Random::new(4);

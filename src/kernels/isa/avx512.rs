@@ -42,7 +42,7 @@ impl Isa for Avx512 {
     const LANES: usize = LANES;
     const REGISTERS: usize = 32;
     const LOOKS_UP_SIX: bool = true;
-    const SIGNED_WIDE: bool = false;
+    const PAIRS: bool = false;
     type Floats = __m512;
     type Ints = __m512i;
 

@@ -51,7 +51,7 @@ impl Ymm<Vex> {
 
 impl Products for Vex {
     const NAME: &'static str = "avxvnni";
-    const SIGNED_WIDE: bool = false;
+    const PAIRS: bool = false;
 
     #[inline(always)]
     fn call<T: Task>(isa: Ymm<Self>, task: T) -> T::Out {
@@ -102,7 +102,7 @@ impl Ymm<Evex> {
 
 impl Products for Evex {
     const NAME: &'static str = "avxvnni";
-    const SIGNED_WIDE: bool = false;
+    const PAIRS: bool = false;
 
     #[inline(always)]
     fn call<T: Task>(isa: Ymm<Self>, task: T) -> T::Out {

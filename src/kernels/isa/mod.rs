@@ -32,8 +32,9 @@ pub trait Isa: Copy + Send + Sync + 'static {
     const REGISTERS: usize;
     /// Whether [`Isa::look_up_six`] is one instruction.
     const LOOKS_UP_SIX: bool = false;
-    /// Whether [`Isa::dot16`] wants weights of eight bits as signed bytes (there is no exact u8 x i8 product) or moved up by 128.
-    const SIGNED_WIDE: bool;
+    /// Whether products of bytes are added in pairs to 16 bits, as AVX2 does. Weights of eight bits are signed then, because no product with
+    /// unsigned ones is exact, and else moved up by 128; weights of five bits have [`Isa::pairs16`].
+    const PAIRS: bool;
 
     /// A vector of `f32`.
     type Floats: Copy;
@@ -194,7 +195,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
 
     /// Sixteen columns of a tile of `G` vectors of rows and `T` tokens: adds to each `sums[g][t]` the products of the unsigned bytes at
     /// `weights[g]` (four vectors, four columns of each row apiece) with the sixteen signed bytes at `inputs[t]`.
-    /// No weight is larger than `largest`; with [`Isa::SIGNED_WIDE`] and `largest` 255 they are signed.
+    /// No weight is larger than `largest`; with [`Isa::PAIRS`] and `largest` 255 they are signed.
     /// # Safety
     /// `16 * LANES` bytes are readable at each of `weights`, 16 bytes at each of `inputs`.
     unsafe fn dot16<const G: usize, const T: usize>(
@@ -204,6 +205,30 @@ pub trait Isa: Copy + Send + Sync + 'static {
         inputs: [*const i8; T],
         largest: u32,
     );
+
+    /// Where [`Isa::PAIRS`]: the same for weights up to 31, two sums of 16 bits in each lane, which wrap around.
+    /// # Safety
+    /// As for [`Isa::dot16`].
+    unsafe fn pairs16<const G: usize, const T: usize>(
+        self,
+        _sums: &mut [[Self::Ints; T]; G],
+        _weights: [*const u8; G],
+        _inputs: [*const i8; T],
+    ) {
+        unreachable!("PAIRS is false")
+    }
+    /// Where [`Isa::PAIRS`]: adds to each 16 bits of `sums` two products of an unsigned byte of `weights`, up to 31, with a signed one of `inputs`.
+    fn pairs(self, _sums: Self::Ints, _weights: Self::Ints, _inputs: Self::Ints) -> Self::Ints {
+        unreachable!("PAIRS is false")
+    }
+    /// Where [`Isa::PAIRS`]: each lane's two numbers of 16 bits, times those of `factors`, added up.
+    fn add_pairs(self, _pairs: Self::Ints, _factors: Self::Ints) -> Self::Ints {
+        unreachable!("PAIRS is false")
+    }
+    /// Where [`Isa::PAIRS`]: as [`Isa::sums_of_four`] for lanes of two numbers of 16 bits, whose sums have no more.
+    fn sums_of_four_pairs(self, _vectors: [Self::Ints; 4]) -> Self::Ints {
+        unreachable!("PAIRS is false")
+    }
 }
 
 /// Asks for the cache line at `address` in the second-level cache, which takes more requests at a time than the first; any address is fine.

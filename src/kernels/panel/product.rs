@@ -1,7 +1,7 @@
 //! A chunk of unpacked weights times all tokens, in tiles whose sums stay in registers.
 
 use super::unpack::Chunk;
-use super::{CHUNK, MAGIC, ROWS, start};
+use super::{CHUNK, MAGIC, MAGIC_BITS, ROWS, halves, in_pairs, start};
 use crate::kernels::activations::{Record, away};
 use crate::kernels::isa::{Isa, Task, prefetch, prefetch_near};
 use crate::kernels::powers;
@@ -49,8 +49,11 @@ impl<C: Class> Task for Multiply<'_, C> {
                     };
                 } else {
                     done += match left {
-                        // One instruction's latency wants many sums; AVX2's three leave no registers for them.
-                        TILE.. if !I::SIGNED_WIDE => self.tiles::<I, 1, TILE>(isa, done),
+                        // AVX2: as many sums as there are registers beside three for rows and inputs, their totals in memory.
+                        2.. if in_pairs::<I, C>() => self.tiles::<I, 4, 2>(isa, done),
+                        1 if in_pairs::<I, C>() => self.tiles::<I, 4, 1>(isa, done),
+                        // One instruction's latency wants many sums; three instructions leave no registers for them.
+                        TILE.. if !I::PAIRS => self.tiles::<I, 1, TILE>(isa, done),
                         4.. => self.tiles::<I, 1, 4>(isa, done),
                         2.. => self.tiles::<I, 1, 2>(isa, done),
                         _ => self.tiles::<I, 1, 1>(isa, done),
@@ -84,7 +87,7 @@ impl<C: Class> Multiply<'_, C> {
             let fetch = (fetched, if group == 0 { lines } else { 0 });
             // SAFETY: promised by the caller.
             unsafe {
-                if powers::carries::<I, C>() && self.carried {
+                if C::POWERS && self.carried {
                     self.tile::<I, true, G, T>(isa, group, records, ahead, fetch, results);
                 } else {
                     self.tile::<I, false, G, T>(isa, group, records, ahead, fetch, results);
@@ -137,33 +140,47 @@ impl<C: Class> Multiply<'_, C> {
                     prefetch(fetch);
                     fetch = fetch.wrapping_add(64);
                 }
-                for half in 0..2 {
-                    if half == 0 || C::SPLIT {
-                        for t in 0..T {
-                            let start = start::<I, C>(records[t].add(step), half, CARRIED);
-                            let start = isa.splat_int(start);
-                            for g in 0..G {
-                                sums[g][t] = start;
-                            }
+                // The whole step, or one half after the other where each has a scale.
+                for part in 0..halves::<C>() {
+                    for t in 0..T {
+                        let record = records[t].add(step);
+                        let other = CARRIED || in_pairs::<I, C>();
+                        let start = isa.splat_int(start::<I, C>(record, part, other));
+                        for g in 0..G {
+                            sums[g][t] = start;
                         }
                     }
-                    let mut weights = [bytes; G];
-                    for g in 0..G {
-                        let vector = ((group + g) * CHUNK + step) * 8 + half * 4;
-                        weights[g] = bytes.add(vector * 4 * I::LANES);
+                    for half in part..part + 2 / halves::<C>() {
+                        let mut weights = [bytes; G];
+                        for g in 0..G {
+                            let vector = ((group + g) * CHUNK + step) * 8 + half * 4;
+                            weights[g] = bytes.add(vector * 4 * I::LANES);
+                        }
+                        let mut inputs = [std::ptr::null(); T];
+                        for t in 0..T {
+                            let values = (&raw const (*records[t].add(step)).values).cast::<i8>();
+                            inputs[t] = values.add(half * 16);
+                        }
+                        if in_pairs::<I, C>() {
+                            isa.pairs16(&mut sums, weights, inputs);
+                        } else {
+                            isa.dot16(&mut sums, weights, inputs, C::LARGEST);
+                        }
                     }
-                    let mut inputs = [std::ptr::null(); T];
-                    for t in 0..T {
-                        let values = (&raw const (*records[t].add(step)).values).cast::<i8>();
-                        inputs[t] = values.add(half * 16);
-                    }
-                    isa.dot16(&mut sums, weights, inputs, C::LARGEST);
-                    if half == 0 && !C::SPLIT {
-                        continue;
-                    }
-                    let index = if C::SPLIT { step * 2 + half } else { step };
+                    let index = step * halves::<C>() + part;
                     for g in 0..G {
                         let at = ((group + g) * CHUNK * 2 + index) * I::LANES;
+                        if in_pairs::<I, C>() {
+                            let factors = if CARRIED {
+                                isa.load_ints(scales.add(at).cast())
+                            } else {
+                                isa.splat_int(0x10001)
+                            };
+                            for t in 0..T {
+                                let sum = isa.add_pairs(sums[g][t], factors);
+                                sums[g][t] = isa.add_ints(sum, isa.splat_int(MAGIC_BITS));
+                            }
+                        }
                         if CARRIED {
                             for t in 0..T {
                                 let input_scale = isa.splat((*records[t].add(step)).scale);
@@ -188,7 +205,7 @@ impl<C: Class> Multiply<'_, C> {
                             for t in 0..T {
                                 let record = records[t].add(step);
                                 let weighted = if C::SPLIT {
-                                    (*record).weighted_halves[half]
+                                    (*record).weighted_halves[part]
                                 } else {
                                     (*record).weighted
                                 };

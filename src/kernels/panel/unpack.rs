@@ -29,13 +29,13 @@ pub struct Unpack<W> {
 }
 
 impl<W: Weight> Task for Unpack<W> {
-    /// Whether the bytes carry the steps' factors (see [`powers`]).
+    /// Whether all factors are whole (see [`powers`]): the bytes carry them then, or sums of pairs are multiplied by them.
     type Out = bool;
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> bool {
         let groups = ROWS / I::LANES;
         let mut exponents = [isa.splat_int(0); ROWS / 8];
-        let mut carried = powers::carries::<I, W::Class>();
+        let mut carried = W::Class::POWERS;
         for group in 0..groups {
             // SAFETY: the chunk is the caller's own, with room for CHUNK steps of every group; the rows are readable.
             unsafe {
@@ -60,17 +60,21 @@ impl<W: Weight> Task for Unpack<W> {
                 }
                 // SAFETY: as above.
                 unsafe {
-                    if carried {
+                    if carried && !I::PAIRS {
                         self.shifted(isa, group, step, exponents[group]);
                     } else {
                         self.plain(isa, group, step);
                     }
                 }
             }
-            if !carried {
-                // Last, so that the single words that `gather` wrote have left the store buffer.
-                // SAFETY: as above.
-                unsafe { self.convert(isa, group, exponents[group]) };
+            // Last, so that the single words that `gather` wrote have left the store buffer.
+            // SAFETY: as above.
+            unsafe {
+                if !carried {
+                    self.convert(isa, group, exponents[group]);
+                } else if I::PAIRS {
+                    self.multipliers(isa, group, exponents[group]);
+                }
             }
         }
         carried
@@ -145,6 +149,22 @@ impl<W: Weight> Unpack<W> {
         let rows = self.panel.group::<I>(group);
         // SAFETY: promised by the caller.
         unsafe { W::unpack(isa, rows, self.first + step, self.step::<I>(group, step)) }
+    }
+
+    /// Makes whole factors of a group's codes, each twice as a number of 16 bits.
+    /// # Safety
+    /// They are gathered.
+    #[inline(always)]
+    unsafe fn multipliers<I: Isa>(&self, isa: I, group: usize, base: I::Ints) {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let exponents = self.codes::<I>(group).scales;
+            for step in 0..self.steps {
+                let at = exponents.add(step * I::LANES).cast::<u8>();
+                let shifts = isa.sub_ints(isa.load_ints(at), base);
+                isa.store_ints(at, isa.shift_left_each(isa.splat_int(0x10001), shifts));
+            }
+        }
     }
 
     /// Makes factors, or scales and minima, of a group's codes.

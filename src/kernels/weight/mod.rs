@@ -349,7 +349,7 @@ const fn ramp(offset: i8) -> [i8; 16] {
 /// Moves signed bytes to where [`Isa::dot16`] wants weights of eight bits.
 #[inline(always)]
 fn wide<I: Isa>(isa: I, signed: I::Ints) -> I::Ints {
-    if I::SIGNED_WIDE {
+    if I::PAIRS {
         signed
     } else {
         isa.add_bytes(signed, isa.splat_int(0x80808080u32 as i32))
