@@ -9,7 +9,7 @@
 
 use super::activations::{Record, away};
 use super::isa::{Isa, Task, prefetch, prefetch_near};
-use super::panel::{CHUNK, MAGIC, Panel, ROWS, start};
+use super::panel::{CHUNK, MAGIC, Panel, ROWS, in_pairs, start};
 use super::powers;
 use super::weight::{Class, Codes, STEP, Weight};
 
@@ -34,7 +34,7 @@ pub(super) struct Along<W> {
 struct Kept {
     /// For each vector the first sixteen values of its blocks, the last sixteen, and what the sums start from, in each block's first lane.
     input: [u8; SPAN * 3 * 16],
-    /// For each vector and four rows, the sums of each block of each row.
+    /// For each step, the sums of `LANES` rows.
     sums: [u8; SPAN * 16 * 4],
     /// For each step, the raw scales of `LANES` rows.
     scales: [u32; SPAN * 16],
@@ -60,15 +60,49 @@ impl Span {
         (vector * (I::LANES / 4)).min(self.steps - I::LANES / 4)
     }
 
-    /// Where the sums of a vector and its `four`-th four rows are kept.
+    /// Where the sums of a step are kept. Until they are turned, those of a vector's steps lie there row by row, four rows at a time.
     /// # Safety
-    /// The span has that vector, and `LANES` rows that many fours.
+    /// The span has that step.
     #[inline(always)]
-    unsafe fn sums<I: Isa>(self, vector: usize, four: usize) -> *mut u8 {
+    unsafe fn sums(self, lanes: usize, step: usize) -> *mut u8 {
         // SAFETY: promised by the caller, and `kept` has room for a span.
         unsafe {
-            let sums = (&raw mut (*self.kept).sums).cast::<u8>();
-            sums.add((vector * (I::LANES / 4) + four) * 4 * I::LANES)
+            (&raw mut (*self.kept).sums)
+                .cast::<u8>()
+                .add(step * 4 * lanes)
+        }
+    }
+
+    /// Turns the sums of all vectors.
+    /// # Safety
+    /// They are kept.
+    #[inline(always)]
+    unsafe fn turn<I: Isa>(self, isa: I) {
+        let blocks = I::LANES / 4;
+        for vector in 0..self.vectors::<I>() {
+            // SAFETY: promised by the caller. What the last vector shares with the one before is written twice.
+            unsafe {
+                let mut sums = [isa.splat_int(0); 4];
+                for four in 0..blocks {
+                    sums[four] = isa.load_ints(self.sums(I::LANES, vector * blocks + four));
+                }
+                self.store_turned(isa, vector, sums);
+            }
+        }
+    }
+
+    /// Keeps the sums of a vector, four rows in each of `sums`.
+    /// # Safety
+    /// The span has that vector.
+    #[inline(always)]
+    unsafe fn store_turned<I: Isa>(self, isa: I, vector: usize, sums: [I::Ints; 4]) {
+        let sums = isa.turn_quarters(sums);
+        for block in 0..I::LANES / 4 {
+            // SAFETY: promised by the caller.
+            unsafe {
+                let to = self.sums(I::LANES, self.step::<I>(vector) + block);
+                isa.store_ints(to, sums[block]);
+            }
         }
     }
 }
@@ -91,8 +125,14 @@ impl<W: Weight> Task for Along<W> {
             unsafe {
                 self.keep_input(isa, span);
                 for top in (0..ROWS).step_by(I::LANES) {
-                    for row in (top..top + I::LANES).step_by(4) {
-                        self.sum_rows(isa, span, row);
+                    // With eight rows at a time what is done once for all of them weighs less, but for sixteen registers are too few.
+                    if I::PAIRS {
+                        self.sum_rows::<I, 2>(isa, span, top);
+                    } else {
+                        for row in (top..top + I::LANES).step_by(4) {
+                            self.sum_rows::<I, 1>(isa, span, row);
+                        }
+                        span.turn(isa);
                     }
                     self.add_up(isa, span, top);
                 }
@@ -126,22 +166,23 @@ impl<W: Weight> Along<W> {
         }
     }
 
-    /// Keeps the sums and raw scales of rows `row..row + 4` of the panel.
+    /// Keeps the sums and raw scales of rows `row..row + 4 * FOURS` of the panel.
     /// # Safety
     /// The panel is readable and the span's input kept.
     #[inline(always)]
-    unsafe fn sum_rows<I: Isa>(&self, isa: I, span: Span, row: usize) {
+    unsafe fn sum_rows<I: Isa, const FOURS: usize>(&self, isa: I, span: Span, row: usize) {
         let Panel { rows, stride, .. } = self.panel;
         let top = rows.wrapping_add(row * stride);
         // Every line of these rows once: with a twentieth of them left to the hardware 5 % of the speed is lost.
         // That is a broken number for each vector, here in 65536ths.
-        let lines = (4 * span.steps * stride / self.panel.steps).div_ceil(64);
+        let lines = (4 * FOURS * span.steps * stride / self.panel.steps).div_ceil(64);
         let each = (lines << 16).div_ceil(span.vectors::<I>());
         let mut due = 0;
-        let mut ahead = [NEAR, FAR].map(|lead| match (row + lead).checked_sub(ROWS) {
-            None => top.wrapping_add(lead * stride),
-            Some(beyond) => self.panel.next.wrapping_add(beyond * stride),
-        });
+        let mut ahead =
+            [NEAR.max(4 * FOURS), FAR].map(|lead| match (row + lead).checked_sub(ROWS) {
+                None => top.wrapping_add(lead * stride),
+                Some(beyond) => self.panel.next.wrapping_add(beyond * stride),
+            });
         if span.first > 0 {
             ahead = ahead.map(|line| line.wrapping_add(span.first * stride / self.panel.steps));
         }
@@ -159,25 +200,42 @@ impl<W: Weight> Along<W> {
                 let input = (&raw const (*span.kept).input).cast::<u8>();
                 let input = input.add(vector * 12 * I::LANES);
                 let values = [0, 4].map(|at| isa.load_ints(input.add(at * I::LANES)));
-                let mut sums = [isa.load_ints(input.add(8 * I::LANES)); 4];
+                let starts = isa.load_ints(input.add(8 * I::LANES));
                 let scales = (&raw mut (*span.kept).scales).cast::<u32>();
                 let scales = scales.add(step * I::LANES + row % I::LANES);
-                for (index, sum) in sums.iter_mut().enumerate() {
-                    let row = top.add(index * stride);
-                    let weights = W::along(isa, row, span.first + step);
-                    for half in 0..2 {
-                        *sum = isa.dot(*sum, weights[half], values[half], W::Class::LARGEST);
+                let mut fours = [starts; 4];
+                for four in 0..FOURS {
+                    let mut sums = [starts; 4];
+                    for index in 0..4 {
+                        let row = top.add((four * 4 + index) * stride);
+                        let weights = W::along(isa, row, span.first + step);
+                        sums[index] = if in_pairs::<I, W::Class>() {
+                            let first = isa.pairs(isa.splat_int(0), weights[0], values[0]);
+                            isa.pairs(first, weights[1], values[1])
+                        } else {
+                            let first = isa.dot(starts, weights[0], values[0], W::Class::LARGEST);
+                            isa.dot(first, weights[1], values[1], W::Class::LARGEST)
+                        };
+                        let scales = scales.add(four * 4 + index);
+                        let codes = Codes {
+                            scales,
+                            minima: scales,
+                            stride: I::LANES,
+                        };
+                        W::codes(row, span.first + step, I::LANES / 4, codes);
                     }
-                    let scales = scales.add(index);
-                    let codes = Codes {
-                        scales,
-                        minima: scales,
-                        stride: I::LANES,
+                    fours[four] = if in_pairs::<I, W::Class>() {
+                        isa.sums_of_four_pairs(sums)
+                    } else {
+                        isa.sums_of_four(sums)
                     };
-                    W::codes(row, span.first + step, I::LANES / 4, codes);
                 }
-                let sum = isa.sums_of_four(sums);
-                isa.store_ints(span.sums::<I>(vector, row % I::LANES / 4), sum);
+                if 4 * FOURS == I::LANES {
+                    span.store_turned(isa, vector, fours);
+                } else {
+                    let at = vector * (I::LANES / 4) + row % I::LANES / 4;
+                    isa.store_ints(span.sums(I::LANES, at), fours[0]);
+                }
             }
         }
     }
@@ -195,28 +253,24 @@ impl<W: Weight> Along<W> {
                 total = isa.load(results);
             }
             let scales = (&raw const (*span.kept).scales).cast::<u32>();
-            let (blocks, vectors) = (I::LANES / 4, span.vectors::<I>());
-            let (mut base, mut in_chunk) = (isa.splat_int(0), total);
-            for vector in 0..vectors {
-                let mut sums = [isa.splat_int(0); 4];
-                for four in 0..blocks {
-                    sums[four] = isa.load_ints(span.sums::<I>(vector, four));
+            for first in (0..span.steps).step_by(CHUNK) {
+                let steps = CHUNK.min(span.steps - first);
+                let records = self.record.add(span.first + first);
+                let scales = scales.add(first * I::LANES);
+                let (mut base, mut in_chunk) = (isa.splat_int(0), total);
+                if W::Class::POWERS {
+                    base = powers::base(isa, scales, steps).exponent;
+                    in_chunk = isa.splat(away(records, span.first + first, self.panel.steps));
                 }
-                let sums = isa.turn_quarters(sums);
-                let start = vector * blocks;
-                if W::Class::POWERS && start.is_multiple_of(CHUNK) {
-                    let steps = CHUNK.min(span.steps - start);
-                    base = powers::base(isa, scales.add(start * I::LANES), steps).exponent;
-                    let first = span.first + start;
-                    let record = self.record.add(first);
-                    in_chunk = isa.splat(away(record, first, self.panel.steps));
-                }
-                let step = span.step::<I>(vector);
-                // The blocks that the last vector shares with the one before it are counted already.
-                for block in start - step..blocks {
-                    let dot = isa.as_floats(sums[block]);
-                    let code = isa.load_ints(scales.add((step + block) * I::LANES).cast());
-                    let record = self.record.add(span.first + step + block);
+                for step in 0..steps {
+                    let record = records.add(step);
+                    let mut dot = isa.load_ints(span.sums(I::LANES, first + step));
+                    if in_pairs::<I, W::Class>() {
+                        let start = start::<I, W::Class>(record, 0, false);
+                        dot = isa.add_ints(dot, isa.splat_int(start));
+                    }
+                    let dot = isa.as_floats(dot);
+                    let code = isa.load_ints(scales.add(step * I::LANES).cast());
                     let input_scale = isa.splat((*record).scale);
                     if W::Class::POWERS {
                         let value = powers::value(isa, dot, code, base);
@@ -227,8 +281,7 @@ impl<W: Weight> Along<W> {
                         total = isa.fma(isa.fma(dot, scale, away), input_scale, total);
                     }
                 }
-                let end = start + blocks;
-                if W::Class::POWERS && (end.is_multiple_of(CHUNK) || vector + 1 == vectors) {
+                if W::Class::POWERS {
                     total = isa.fma(in_chunk, W::scale(isa, base), total);
                 }
             }
