@@ -67,7 +67,9 @@ impl Task for Multiply {
     type Out = u64;
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> u64 {
-        if self.large {
+        if self.large && I::PAIRS {
+            tile::<I, 4, 2>(isa, self.rounds)
+        } else if self.large {
             tile::<I, 2, 6>(isa, self.rounds)
         } else {
             tile::<I, 1, 4>(isa, self.rounds)
