@@ -166,7 +166,7 @@ unsafe fn chunks<I: Isa, W: Weight>(
         let record = inputs.token(0);
         let results = results.0[0].as_mut_ptr();
         let weight = std::marker::PhantomData;
-        return if W::ALONG && panel.steps >= I::LANES / 4 {
+        return if W::ALONG > 0 && panel.steps >= I::LANES / 4 {
             isa.call(Along::<W> {
                 panel,
                 record,

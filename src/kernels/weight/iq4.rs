@@ -42,7 +42,7 @@ impl Weight for Nl {
         unsafe { to.write(looked_up(isa, rows.at(step * 18 + 2))) }
     }
 
-    const ALONG: bool = true;
+    const ALONG: usize = 18;
 
     #[inline(always)]
     unsafe fn along<I: Isa>(isa: I, row: *const u8, step: usize) -> [I::Ints; 2] {

@@ -234,15 +234,15 @@ pub trait Weight: 'static {
         unreachable!("scales of any kind")
     }
 
-    /// Whether [`Weight::along`] is there: for types of 32 columns with one scale and no minimum.
-    const ALONG: bool = false;
+    /// Bytes of a block where [`Weight::along`] is there: for types of 32 columns with one scale and no minimum. Else 0.
+    const ALONG: usize = 0;
 
     /// The first sixteen unsigned bytes, and the last sixteen, of each of `LANES / 4` steps of one row.
     /// # Safety
     /// The row holds those steps.
     #[inline(always)]
     unsafe fn along<I: Isa>(_isa: I, _row: *const u8, _step: usize) -> [I::Ints; 2] {
-        unreachable!("ALONG is false")
+        unreachable!("ALONG is 0")
     }
 }
 

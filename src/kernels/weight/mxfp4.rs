@@ -105,7 +105,7 @@ impl Weight for Mxfp4 {
         }
     }
 
-    const ALONG: bool = true;
+    const ALONG: usize = BLOCK;
 
     #[inline(always)]
     unsafe fn along<I: Isa>(isa: I, row: *const u8, step: usize) -> [I::Ints; 2] {

@@ -58,7 +58,7 @@ where
         unsafe { to.write(nibbles(isa, rows.at((step + 1) * Self::BLOCK - 16), table)) }
     }
 
-    const ALONG: bool = !MINIMUM;
+    const ALONG: usize = if MINIMUM { 0 } else { Self::BLOCK };
 
     #[inline(always)]
     unsafe fn along<I: Isa>(isa: I, row: *const u8, step: usize) -> [I::Ints; 2] {
