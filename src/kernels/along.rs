@@ -8,36 +8,17 @@
 //! is read lies in a few pages instead of seven. With both leads below, memory is read at 87 to 100 % of the rate of a pure read loop where
 //! bytes are multiplied in one instruction; AVX2 is bound by instructions.
 
+mod fetch;
+
 use super::activations::{Record, away};
-use super::isa::{Isa, Task, prefetch, prefetch_near};
+use super::isa::{Isa, Task};
 use super::panel::{CHUNK, MAGIC, Panel, ROWS, in_pairs, start};
 use super::powers;
 use super::weight::{Class, Codes, STEP, Weight};
+use fetch::Fetch;
 
 /// Steps of a row whose sums are kept at a time, 8 KiB for 16 rows. Rows of 2880 and 4096 columns pass in one go.
 const SPAN: usize = 128;
-
-/// Rows that the first-level cache is ahead, and the second-level cache. One of the two alone lost a fifth of the speed on Intel.
-const NEAR: usize = 4;
-const FAR: usize = 16;
-
-/// With AVX2, rows that are summed up together, and that the first-level cache is ahead; the second-level cache needs no lead of its own there.
-const EIGHT: usize = 8;
-
-/// Lines that are asked for with each vector of eight rows whose sums are made, and with each chunk that is added up: all of the next eight
-/// rows'. Adding up takes a fifth of the time, in which memory would rest.
-const fn lines_of_eight<W: Weight>() -> [usize; 2] {
-    let of_chunk = EIGHT * CHUNK * W::ALONG / 64;
-    let of_vector = of_chunk * 3 / 16;
-    [of_vector, of_chunk - CHUNK / 2 * of_vector]
-}
-
-#[inline(always)]
-fn fetch(from: *const u8, lines: usize) {
-    for line in 0..lines {
-        prefetch_near(from.wrapping_add(64 * line));
-    }
-}
 
 /// One token times the rows of a panel.
 pub(super) struct Along<W> {
@@ -144,16 +125,19 @@ impl<W: Weight> Task for Along<W> {
             unsafe {
                 self.keep_input(isa, span);
                 for top in (0..ROWS).step_by(I::LANES) {
+                    let fetch = |row, rows| Fetch::new::<I>(self.panel, span, row, rows);
                     // What is done once for all rows weighs less with eight of them than with four.
                     if I::PAIRS {
-                        self.sum_rows::<I, 2>(isa, span, top);
+                        let mut fetch = fetch(top, 8);
+                        self.sum_rows::<I, 2>(isa, span, top, &mut fetch);
+                        self.add_up(isa, span, top, || fetch.with_chunk::<W>());
                     } else {
                         for row in (top..top + I::LANES).step_by(4) {
-                            self.sum_rows::<I, 1>(isa, span, row);
+                            self.sum_rows::<I, 1>(isa, span, row, &mut fetch(row, 4));
                         }
                         span.turn(isa);
+                        self.add_up(isa, span, top, || ());
                     }
-                    self.add_up(isa, span, top);
                 }
             }
         }
@@ -185,44 +169,21 @@ impl<W: Weight> Along<W> {
         }
     }
 
-    /// Where the span's bytes of a row begin, if the next panel followed this one and the bytes were those of the span only.
-    #[inline(always)]
-    fn ahead(&self, span: Span, row: usize) -> *const u8 {
-        let Panel { rows, stride, .. } = self.panel;
-        let start = match row.checked_sub(ROWS) {
-            None => rows.wrapping_add(row * stride),
-            Some(beyond) => self.panel.next.wrapping_add(beyond * stride),
-        };
-        start.wrapping_add(span.first * stride / self.panel.steps)
-    }
-
     /// Keeps the sums and raw scales of rows `row..row + 4 * FOURS` of the panel.
     /// # Safety
     /// The panel is readable and the span's input kept.
     #[inline(always)]
-    unsafe fn sum_rows<I: Isa, const FOURS: usize>(&self, isa: I, span: Span, row: usize) {
+    unsafe fn sum_rows<I: Isa, const FOURS: usize>(
+        &self,
+        isa: I,
+        span: Span,
+        row: usize,
+        fetch: &mut Fetch,
+    ) {
         let Panel { rows, stride, .. } = self.panel;
         let top = rows.wrapping_add(row * stride);
-        // Every line of these rows once: with a twentieth of them left to the hardware 5 % of the speed is lost.
-        // That is a broken number for each vector, here in 65536ths.
-        let lines = (4 * FOURS * span.steps * stride / self.panel.steps).div_ceil(64);
-        let each = (lines << 16).div_ceil(span.vectors::<I>());
-        let mut due = 0;
-        let leads = if I::PAIRS { [EIGHT; 2] } else { [NEAR, FAR] };
-        let mut ahead = leads.map(|lead| self.ahead(span, row + lead));
         for vector in 0..span.vectors::<I>() {
-            if I::PAIRS {
-                fetch(ahead[0], lines_of_eight::<W>()[0]);
-                ahead[0] = ahead[0].wrapping_add(64 * lines_of_eight::<W>()[0]);
-            } else {
-                let fetched = due >> 16;
-                due += each;
-                for _ in fetched..due >> 16 {
-                    prefetch_near(ahead[0]);
-                    prefetch(ahead[1]);
-                    ahead = ahead.map(|line| line.wrapping_add(64));
-                }
-            }
+            fetch.with_vector::<I, W>();
             let step = span.step::<I>(vector);
             // SAFETY: promised by the caller.
             unsafe {
@@ -269,11 +230,11 @@ impl<W: Weight> Along<W> {
         }
     }
 
-    /// Adds the span of rows `top..top + LANES` to the results.
+    /// Adds the span of rows `top..top + LANES` to the results, and does something with each chunk.
     /// # Safety
     /// Their sums and scales are kept, and the results writable.
     #[inline(always)]
-    unsafe fn add_up<I: Isa>(&self, isa: I, span: Span, top: usize) {
+    unsafe fn add_up<I: Isa>(&self, isa: I, span: Span, top: usize, mut with_chunk: impl FnMut()) {
         // SAFETY: promised by the caller.
         unsafe {
             let results = self.results.add(top);
@@ -282,15 +243,9 @@ impl<W: Weight> Along<W> {
                 total = isa.load(results);
             }
             let scales = (&raw const (*span.kept).scales).cast::<u32>();
-            let [of_sums, each] = lines_of_eight::<W>();
-            let mut ahead = self.ahead(span, top + EIGHT);
-            ahead = ahead.wrapping_add(64 * of_sums * span.vectors::<I>());
             for first in (0..span.steps).step_by(CHUNK) {
                 let steps = CHUNK.min(span.steps - first);
-                if I::PAIRS {
-                    fetch(ahead, each);
-                    ahead = ahead.wrapping_add(64 * each);
-                }
+                with_chunk();
                 let records = self.record.add(span.first + first);
                 let scales = scales.add(first * I::LANES);
                 let (mut base, mut in_chunk) = (isa.splat_int(0), total);

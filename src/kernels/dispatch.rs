@@ -4,7 +4,7 @@ use super::Error;
 use super::isa::scalar::Scalar;
 use super::isa::{Isa, Task};
 #[cfg(target_arch = "x86_64")]
-use super::isa::{avx2, avx512, avxvnni};
+use super::isa::{avx2, avx512, avxvnni, ymm::Ymm};
 
 /// The environment variable that forces an instruction set.
 pub const VARIABLE: &str = "FOURFOLD_ISA";
@@ -18,9 +18,9 @@ pub(super) enum Chosen {
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
     #[cfg(target_arch = "x86_64")]
-    AvxVnni(avx2::Ymm<avxvnni::Vex>),
+    AvxVnni(Ymm<avxvnni::Vex>),
     #[cfg(target_arch = "x86_64")]
-    AvxVnniTwin(avx2::Ymm<avxvnni::Evex>),
+    AvxVnniTwin(Ymm<avxvnni::Evex>),
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512),
 }
@@ -32,8 +32,8 @@ impl Chosen {
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(avx512::Avx512::detect().map(Self::Avx512));
-            all.extend(avx2::Ymm::<avxvnni::Vex>::detect().map(Self::AvxVnni));
-            all.extend(avx2::Ymm::<avxvnni::Evex>::detect().map(Self::AvxVnniTwin));
+            all.extend(Ymm::<avxvnni::Vex>::detect().map(Self::AvxVnni));
+            all.extend(Ymm::<avxvnni::Evex>::detect().map(Self::AvxVnniTwin));
             all.extend(avx2::Avx2::detect().map(Self::Avx2));
         }
         #[cfg(test)]

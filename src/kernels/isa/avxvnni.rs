@@ -6,7 +6,8 @@
 #[cfg(doc)]
 use super::Isa;
 use super::Task;
-use super::avx2::{Avx2, Products, Ymm};
+use super::avx2::Avx2;
+use super::ymm::{Products, Ymm};
 use std::arch::x86_64::*;
 
 /// The tile of [`Isa::dot16`] around one instruction: each input is broadcast once for the `G` vectors of rows.

@@ -11,6 +11,8 @@ pub mod avx512;
 #[cfg(target_arch = "x86_64")]
 pub mod avxvnni;
 pub mod scalar;
+#[cfg(target_arch = "x86_64")]
+pub mod ymm;
 
 /// Work that is generic over the instruction set. `run` must be `#[inline(always)]`.
 pub trait Task {
