@@ -13,7 +13,8 @@ const FAR: usize = 16;
 const EIGHT: usize = 8;
 
 /// Lines that are asked for with each vector of eight rows whose sums are made, and with each chunk that is added up: all of the next eight
-/// rows'. Adding up takes a fifth of the time, in which memory would rest. Numbers known beforehand need no loop, which took a seventh.
+/// rows'. Adding up takes a fifth of the time, in which memory would rest. Numbers known beforehand need no loop, which took a seventh. A vector
+/// has two steps.
 const fn lines_of_eight<W: Weight>() -> [usize; 2] {
     let of_chunk = EIGHT * CHUNK * W::ALONG / 64;
     let of_vector = of_chunk * 3 / 16;
