@@ -5,7 +5,7 @@
 //! integers add up to the same number in any order, so the results have the same bits.
 //!
 //! Unpacking costs 20 instructions for 16 blocks where turning the bytes of 16 rows, as [`super::single`] does, costs 50; and what
-//! is read lies in a few pages instead of seven. With both leads below, memory is read at 87 to 100 % of the rate of a pure read loop where
+//! is read lies in a few pages instead of seven. With both leads of `along/fetch.rs`, memory is read at 87 to 100 % of the rate of a pure read loop where
 //! bytes are multiplied in one instruction; AVX2 is bound by instructions.
 
 mod fetch;
@@ -15,7 +15,7 @@ use super::isa::{Isa, Task};
 use super::panel::{CHUNK, MAGIC, Panel, ROWS, in_pairs, start};
 use super::powers;
 use super::weight::{Class, Codes, STEP, Weight};
-use fetch::Fetch;
+use fetch::{EIGHT, Fetch};
 
 /// Steps of a row whose sums are kept at a time, 8 KiB for 16 rows. Rows of 2880 and 4096 columns pass in one go.
 const SPAN: usize = 128;
@@ -128,7 +128,7 @@ impl<W: Weight> Task for Along<W> {
                     let fetch = |row, rows| Fetch::new::<I>(self.panel, span, row, rows);
                     // What is done once for all rows weighs less with eight of them than with four.
                     if I::PAIRS {
-                        let mut fetch = fetch(top, 8);
+                        let mut fetch = fetch(top, EIGHT);
                         self.sum_rows::<I, 2>(isa, span, top, &mut fetch);
                         self.add_up(isa, span, top, || fetch.with_chunk::<W>());
                     } else {

@@ -10,7 +10,7 @@ const NEAR: usize = 4;
 const FAR: usize = 16;
 
 /// With AVX2, rows that are summed up together, and that the first-level cache is ahead; the second-level cache needs no lead of its own there.
-const EIGHT: usize = 8;
+pub(super) const EIGHT: usize = 8;
 
 /// Lines that are asked for with each vector of eight rows whose sums are made, and with each chunk that is added up: all of the next eight
 /// rows'. Adding up takes a fifth of the time, in which memory would rest. Numbers known beforehand need no loop, which took a seventh. A vector
