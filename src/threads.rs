@@ -58,7 +58,7 @@ impl Pool {
         });
         let cpus = cpus::allowed();
         let workers = (1..threads)
-            .filter_map(|index| {
+            .map_while(|index| {
                 let shared = Arc::clone(&shared);
                 let cpu = (cpus.len() == threads).then(|| cpus[index]);
                 let builder = thread::Builder::new().name(format!("worker {index}"));
@@ -68,7 +68,7 @@ impl Pool {
                     }
                     work(&shared, index);
                 });
-                // A system that refuses another thread gets a smaller pool.
+                // A system that refuses another thread gets a smaller pool, whose workers still are numbered without a gap.
                 handle.ok()
             })
             .map(|handle| {
