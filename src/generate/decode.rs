@@ -174,6 +174,7 @@ impl Decoder {
             .limit()
             .saturating_sub(context.tokens().len() + self.pending.len());
         let mut agreement = 0;
+        let mut drafted = VecDeque::new();
         if let Some(Speculation { lookup, pace }) = &mut self.speculation
             && self.pending.len() == 1
         {
@@ -181,14 +182,20 @@ impl Decoder {
             if !draft.tokens.is_empty() {
                 draft.tokens.truncate(pace.width(draft.agreement));
                 agreement = draft.agreement;
-                self.drafted = draft.tokens.into();
+                drafted = VecDeque::from(draft.tokens);
             }
         }
         let settled = self.pending.len();
-        self.pending.extend(&self.drafted);
-        let wanted = self.drafted.len() + 1;
+        let wanted = drafted.len() + 1;
         let start = Instant::now();
-        context.extend_wanting(&self.pending, wanted, &mut self.logits)?;
+        let tokens: Vec<u32> = self.pending.iter().chain(&drafted).copied().collect();
+        let before = context.tokens().len();
+        if let Err(error) = context.extend_wanting(&tokens, wanted, &mut self.logits) {
+            // Whatever a failed pass left in the cache, it is not more than was settled; what failed is the error to tell.
+            let _ = context.truncate(before.min(context.tokens().len()));
+            return Err(error);
+        }
+        self.drafted = drafted;
         self.pass = Pass {
             agreement,
             drafted: self.drafted.len(),
