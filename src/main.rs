@@ -2,6 +2,7 @@
 
 mod cli;
 
+use fourfold::generate;
 use std::io;
 use std::process::ExitCode;
 
@@ -9,8 +10,8 @@ fn main() -> ExitCode {
     let Err(error) = cli::run(cli::parse()) else {
         return ExitCode::SUCCESS;
     };
-    if error.is::<cli::interrupt::Interrupted>() {
-        eprintln!("{error}");
+    if was_interrupted(&error) {
+        eprintln!("{}", cli::interrupt::Interrupted);
         return ExitCode::from(cli::interrupt::EXIT_CODE);
     }
     if reader_has_gone(&error) || error.is::<cli::placement::Shown>() {
@@ -19,6 +20,13 @@ fn main() -> ExitCode {
     let label = cli::terminal::paint_stderr(cli::terminal::Style::Red, "error:");
     eprintln!("{label} {error:#}");
     ExitCode::FAILURE
+}
+
+/// Whether somebody asked for the end, be it while a prompt was read.
+fn was_interrupted(error: &anyhow::Error) -> bool {
+    let reading = error.downcast_ref::<generate::Error>();
+    error.is::<cli::interrupt::Interrupted>()
+        || matches!(reading, Some(generate::Error::Interrupted))
 }
 
 /// Whether the error is that nobody reads standard output any more, as after `| head`.

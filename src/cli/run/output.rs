@@ -41,16 +41,18 @@ impl Output {
 
     /// The prompt is being read; false stops it.
     pub fn reading(&mut self, done: usize, of: usize) -> bool {
+        let go_on = !interrupt::requested();
         // Short prompts are read before anyone could read this.
-        if done < of && terminal::stderr_has_color() && io::stderr().is_terminal() {
+        if go_on && done < of && terminal::stderr_has_color() && io::stderr().is_terminal() {
             eprint!("\r\x1b[2Kreading {done} of {of} tokens");
             self.status = true;
         } else {
             self.clear_status();
         }
-        !interrupt::requested()
+        go_on
     }
 
+    /// Takes back the line of [`Output::reading`].
     fn clear_status(&mut self) {
         if std::mem::take(&mut self.status) {
             eprint!("\r\x1b[2K");
