@@ -1,7 +1,7 @@
-//! The border to C++: ggml's log becomes tracing events, its exceptions and aborts become errors.
+//! The border to C++: ggml's log goes to whoever listens, its exceptions and aborts become errors.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, Once, OnceLock, PoisonError};
 
 use crate::raw;
 
@@ -13,6 +13,13 @@ unsafe extern "C-unwind" {
         message: *mut c_char,
         room: usize,
     ) -> c_int;
+}
+
+static LISTENER: OnceLock<fn(&str)> = OnceLock::new();
+
+/// From now on, `listener` is told what ggml and the drivers have to say, except what only helps to debug them; the first listener stays.
+pub fn listen(listener: fn(&str)) {
+    let _ = LISTENER.set(listener);
 }
 
 /// Installs the hooks, once; every way into this crate comes through here.
@@ -106,14 +113,12 @@ unsafe extern "C-unwind" fn log(
     message: *const c_char,
     _user: *mut c_void,
 ) {
-    // SAFETY: ggml passes a C string that lives through the call.
-    let message = unsafe { text(message) };
-    let message = message.trim_end();
-    match level {
-        raw::GGML_LOG_LEVEL_ERROR => tracing::error!(target: "ggml", "{message}"),
-        raw::GGML_LOG_LEVEL_WARN => tracing::warn!(target: "ggml", "{message}"),
-        raw::GGML_LOG_LEVEL_INFO => tracing::info!(target: "ggml", "{message}"),
-        _ => tracing::debug!(target: "ggml", "{message}"),
+    let Some(listener) = LISTENER.get() else {
+        return;
+    };
+    if level != raw::GGML_LOG_LEVEL_DEBUG {
+        // SAFETY: ggml passes a C string that lives through the call.
+        listener(unsafe { text(message) }.trim_end());
     }
 }
 

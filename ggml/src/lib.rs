@@ -31,6 +31,7 @@ pub use self::{
     device::{Device, Kind, Memory},
     error::Error,
     graph::{Graph, GraphBuilder, Rope, Value},
+    guard::listen,
     store::{ElementType, Plain, Store, StoreBuilder, TensorId},
     stream::Stream,
 };

@@ -48,7 +48,7 @@ pub struct Globals {
     /// Threads to compute with [default: one for each core]
     #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Say more about what is going on; twice for even more
+    /// Say more about what is going on
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// When to use colour
@@ -83,6 +83,9 @@ pub fn parse() -> Cli {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let _ = GLOBALS.set(cli.globals);
     map_fault::explain();
+    if verbosity() > 0 {
+        fourfold::model::offload::listen(|line| eprintln!("{line}"));
+    }
     match cli.command {
         Command::Bench(args) => bench::run(args),
         Command::Chat(args) => chat::run(args),

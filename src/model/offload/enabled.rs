@@ -11,6 +11,7 @@ mod persist;
 mod stage;
 mod tensors;
 
+pub use ggml_sys_bindgen::listen;
 use ggml_sys_bindgen::{Device as Found, Kind};
 
 use super::plan::Card;

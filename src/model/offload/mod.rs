@@ -21,7 +21,7 @@ use disabled as build;
 #[cfg(feature = "gpu")]
 use enabled as build;
 
-pub use build::{AVAILABLE, cards};
+pub use build::{AVAILABLE, cards, listen};
 pub(in crate::model) use build::{Cache, Copies, Device};
 pub use plan::{
     Amount, Bytes, Card, HEAD_ROWS, LayerSize, Plan, PlanError, Sizes, Streaming, Wish, plan,

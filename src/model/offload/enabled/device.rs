@@ -51,7 +51,7 @@ impl Device {
         } = source;
         let obstacle = match source.layout.kv_type {
             KvType::F32 => Some("--exact computes on the processor only".into()),
-            _ => obstacle(config, &weights.layers[plan.first..]),
+            _ => obstacle(config, weights, plan),
         };
         if let Some(reason) = obstacle {
             return Err(Error::Unsupported(format!(

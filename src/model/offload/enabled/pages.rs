@@ -251,13 +251,6 @@ impl Cache {
         self.lists.iter().map(|list| list.pool.tensors.len()).sum()
     }
 
-    /// What each of its layers sees.
-    pub fn windows(&self) -> impl Iterator<Item = Option<usize>> {
-        self.lists
-            .iter()
-            .flat_map(|list| list.pool.tensors.iter().map(|_| list.pool.window))
-    }
-
     pub fn earliest(&self) -> usize {
         let lists = self.lists.iter().map(|list| list.pages.earliest());
         lists.max().unwrap_or(0)

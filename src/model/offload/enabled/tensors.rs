@@ -9,7 +9,7 @@ use ggml_sys_bindgen::{ElementType, Error, Plain, Store, StoreBuilder, Stream, T
 use crate::kernels::Matrix;
 use crate::kernels::page::PAGE;
 use crate::model::offload::Plan;
-use crate::model::weights::{Experts, Layer, Linear};
+use crate::model::weights::{Experts, Layer, Linear, Weights};
 use crate::model::{Config, Rope, memory};
 
 /// Bytes that are copied at once: enough for the bus, and often enough for a progress bar.
@@ -292,9 +292,15 @@ impl Inputs {
 }
 
 /// Why some of the weights cannot be computed with on a device, if so.
-pub fn obstacle(config: &Config, layers: &[Layer]) -> Option<String> {
+pub fn obstacle(config: &Config, weights: &Weights, plan: &Plan) -> Option<String> {
     let scaled = |linear: &Linear| linear.scale != 1.0;
-    for (index, layer) in layers.iter().enumerate() {
+    let unknown = |matrix: Matrix| {
+        let dtype = matrix.dtype();
+        element(dtype)
+            .is_none()
+            .then(|| format!("ggml has no type {}", dtype.name()))
+    };
+    for (index, layer) in weights.layers.iter().enumerate().skip(plan.first) {
         let linears = [&layer.query, &layer.key, &layer.value, &layer.output];
         if linears.into_iter().any(scaled) || layer.experts.scales.iter().any(Option::is_some) {
             return Some(format!(
@@ -302,15 +308,16 @@ pub fn obstacle(config: &Config, layers: &[Layer]) -> Option<String> {
             ));
         }
         let experts = [layer.experts.gate, layer.experts.up, layer.experts.down];
-        let matrices = linears
-            .map(|linear| linear.weight)
-            .into_iter()
-            .chain(experts);
-        for matrix in matrices {
-            if element(matrix.dtype()).is_none() {
-                return Some(format!("ggml has no type {}", matrix.dtype().name()));
-            }
+        let matrices = linears.map(|linear| linear.weight).into_iter();
+        if let Some(reason) = matrices.chain(experts).find_map(unknown) {
+            return Some(reason);
         }
+    }
+    if scaled(&weights.head) {
+        return Some("the head keeps an NVFP4 factor beside its matrix".into());
+    }
+    if let Some(reason) = unknown(weights.head.weight) {
+        return Some(reason);
     }
     (!config.head_dim.is_multiple_of(8)).then(|| format!("heads of {} numbers", config.head_dim))
 }
