@@ -115,7 +115,7 @@ impl Request {
 #[derive(Default)]
 struct Reader {
     messages: Vec<Message>,
-    /// Tool and channel by call id.
+    /// Tool by call id.
     calls: HashMap<String, String>,
 }
 

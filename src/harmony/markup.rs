@@ -82,10 +82,4 @@ impl Markup {
         }
         Mark::ALL.into_iter().find(|&mark| self.id(mark) == id)
     }
-
-    /// The tokens that end the model's turn. `<|end|>` is not one of them: it ends one message of several.
-    pub fn stop_ids(&self) -> Vec<u32> {
-        let ends = [self.id(Mark::Return), self.id(Mark::Call)];
-        ends.into_iter().chain(self.end_of_text).collect()
-    }
 }

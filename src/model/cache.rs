@@ -124,16 +124,6 @@ impl Sequence {
         (pages * self.layout.bytes()) as u64 + self.device.bytes()
     }
 
-    /// Bytes of a cache filled with `tokens` positions.
-    pub fn bytes_for(&self, tokens: usize) -> u64 {
-        let windows = self.layers.iter().map(|layer| layer.window);
-        let pages = windows.chain(self.device.windows()).map(|window| {
-            let kept = window.map_or(tokens, |window| window + SLACK);
-            kept.min(tokens).div_ceil(PAGE)
-        });
-        (pages.sum::<usize>() * self.layout.bytes()) as u64
-    }
-
     /// Whether there may be this many positions.
     pub(super) fn check_room(&self, positions: usize) -> Result<(), Error> {
         if positions <= self.limit {

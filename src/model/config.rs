@@ -105,6 +105,13 @@ impl Config {
         let window = keys.count("attention.sliding_window", None, 1, LARGEST)?;
 
         keys.expect("attention.value_length", head_dim)?;
+        if heads * head_dim > LARGEST {
+            return Err(keys.wrong(
+                "attention.head_count",
+                heads,
+                format!("at most {} heads of {head_dim} numbers", LARGEST / head_dim),
+            ));
+        }
         if !heads.is_multiple_of(kv_heads) {
             return Err(keys.wrong(
                 "attention.head_count_kv",

@@ -21,7 +21,7 @@ mod scratch;
 mod weights;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use fourfold_quantize::gguf::{Gguf, Metadata};
 
@@ -75,7 +75,7 @@ pub struct Model {
     preload: Option<Preload>,
     // Borrows from `file`, and is dropped before it.
     weights: Weights<'static>,
-    file: Box<Gguf>,
+    file: Arc<Gguf>,
     path: PathBuf,
     config: Config,
     rope: Rope,
@@ -128,16 +128,17 @@ impl Model {
 
     /// The same for a file that is open already.
     pub fn from_file(file: Gguf, path: &Path, options: Options) -> Result<Self, Error> {
-        let file = Box::new(file);
-        // SAFETY: the box stays where it is and lives as long as the model; `weights` is declared before it and so
+        let file = Arc::new(file);
+        // SAFETY: the file stays where it is and lives as long as the model; `weights` is declared before it and so
         // dropped first, and `Model::weights` lends them out no longer than the model itself.
-        let lasting: &'static Gguf = unsafe { &*std::ptr::from_ref(&*file) };
+        let lasting: &'static Gguf = unsafe { &*Arc::as_ptr(&file) };
         let (mut config, weights) = Weights::find(lasting)?;
         if let (RopeForm::LlamaCpp, Scaling::Yarn(yarn)) = (options.rope, &mut config.rope.scaling)
         {
             yarn.truncate = true;
         }
-        if options.kv_type == KvType::Q8_0 && !config.head_dim.is_multiple_of(32) {
+        if !options.exact && options.kv_type == KvType::Q8_0 && !config.head_dim.is_multiple_of(32)
+        {
             return Err(Error::Unsupported(format!(
                 "a q8_0 cache needs heads of a multiple of 32 numbers, and this model's have {}: use --kv-type f16",
                 config.head_dim
@@ -173,9 +174,7 @@ impl Model {
     /// read nearly all of it. Layers on a GPU were read already; with some there, nothing is done.
     pub fn read_ahead(&mut self) {
         if self.placement().is_none() {
-            // SAFETY: as in `from_file`: the thread ends before the file is dropped, in `Preload::drop`.
-            let lasting: &'static Gguf = unsafe { &*std::ptr::from_ref(&*self.file) };
-            self.preload = Preload::start(lasting);
+            self.preload = Preload::start(Arc::clone(&self.file));
         }
     }
 
@@ -285,8 +284,17 @@ impl Model {
         sequences: &mut [&mut Sequence],
         logits: &mut Logits,
     ) -> Result<(), Error> {
-        let mut running = self.running();
-        let Running { pool, scratch } = &mut *running;
+        self.pass(&mut self.running(), batch, sequences, logits)
+    }
+
+    /// One forward pass by whoever holds what runs it.
+    fn pass(
+        &self,
+        Running { pool, scratch }: &mut Running,
+        batch: &Batch,
+        sequences: &mut [&mut Sequence],
+        logits: &mut Logits,
+    ) -> Result<(), Error> {
         let engine = Engine {
             config: &self.config,
             weights: &self.weights,
@@ -317,13 +325,14 @@ impl Model {
         sequences: &mut [&mut Sequence],
         logits: &mut Logits,
     ) -> Result<Routing, Error> {
-        if self.running().scratch.device.is_some() {
+        let mut running = self.running();
+        if running.scratch.device.is_some() {
             let reason = "which experts are chosen is only known on the processor: use --no-gpu";
             return Err(Error::Unsupported(reason.into()));
         }
-        self.running().scratch.routing = Some(Routing::default());
-        let result = self.forward(batch, sequences, logits);
-        let routing = self.running().scratch.routing.take();
+        running.scratch.routing = Some(Routing::default());
+        let result = self.pass(&mut running, batch, sequences, logits);
+        let routing = running.scratch.routing.take();
         result.map(|()| routing.unwrap_or_default())
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Preload {
 
 impl Preload {
     /// Starts, unless the file would push other things out of memory.
-    pub fn start(file: &'static Gguf) -> Option<Self> {
+    pub fn start(file: Arc<Gguf>) -> Option<Self> {
         let bytes: u64 = file.parts().map(|(_, bytes)| bytes).sum();
         if bytes > memory::available()? {
             return None;
@@ -47,7 +47,7 @@ impl Drop for Preload {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
-            // It holds on to the file, which is closed next. It cannot panic, and nothing is lost if it did.
+            // So that the file is closed when the model is. It cannot panic, and nothing is lost if it did.
             let _ = thread.join();
         }
     }

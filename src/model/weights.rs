@@ -132,7 +132,8 @@ impl<'a> Weights<'a> {
         Ok((config, weights))
     }
 
-    /// Whether some matrix is in a float type, and so multiplied with inputs that are not quantized.
+    /// Whether some matrix is in a float type, and so multiplied with inputs that are not quantized. `down` is left out: the kernels keep what
+    /// goes into it.
     pub fn has_float_matrices(&self) -> bool {
         let layers = self.layers.iter().flat_map(|layer| {
             [
@@ -146,7 +147,7 @@ impl<'a> Weights<'a> {
         });
         layers
             .chain([self.head.weight])
-            .any(|matrix| kernels::is_float(matrix.dtype()))
+            .any(|matrix| matrix.dtype().is_float())
     }
 
     /// Bytes that one decoded token reads: everything but the embedding and the experts it is not sent to.
