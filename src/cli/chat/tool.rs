@@ -6,7 +6,7 @@
 use crate::cli::interrupt;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// More than this of a tool's output helps no model: 200,000 bytes are some 50,000 tokens.
@@ -43,12 +43,7 @@ pub fn run(command: &str, arguments: &str, limit: Duration) -> Outcome {
     let end = wait(&mut child, limit);
     stop(&mut child);
     // Whoever inherited the pipe may hold it open, so what came until now has to do.
-    let output = output
-        .recv_timeout(Duration::from_millis(200))
-        .unwrap_or_default();
-    let errors = errors
-        .recv_timeout(Duration::from_millis(200))
-        .unwrap_or_default();
+    let [output, errors] = [output, errors].map(|pipe| pipe.gather(Duration::from_millis(200)));
     match end {
         End::Interrupted => Outcome::Interrupted,
         End::Status(status) if status.success() => understood(output),
@@ -111,15 +106,15 @@ struct Collected {
 }
 
 impl Collected {
-    /// Everything until the end, or until nothing more comes for `patience`.
-    fn recv_timeout(self, patience: Duration) -> Result<Vec<u8>, RecvTimeoutError> {
+    /// Everything until the end, or until nothing more comes for `patience`; of very much, the beginning.
+    fn gather(self, patience: Duration) -> Vec<u8> {
         let mut all = Vec::new();
         while let Ok(piece) = self.receiver.recv_timeout(patience) {
             if all.len() <= MOST_OUTPUT {
                 all.extend(piece);
             }
         }
-        Ok(all)
+        all
     }
 }
 
@@ -148,8 +143,15 @@ fn stop(child: &mut Child) {
     let _ = child.wait();
 }
 
-fn understood(output: Vec<u8>) -> Outcome {
+fn understood(mut output: Vec<u8>) -> Outcome {
     let cut = output.len() > MOST_OUTPUT;
+    if let Err(error) = std::str::from_utf8(&output)
+        && cut
+        && error.error_len().is_none()
+    {
+        // The end of what was gathered, in the middle of a character.
+        output.truncate(error.valid_up_to());
+    }
     match String::from_utf8(output) {
         Ok(text) if cut => Outcome::Output(format!(
             "{}\n[cut after {MOST_OUTPUT} bytes]",
@@ -211,6 +213,18 @@ mod tests {
             panic!("not an output");
         };
         assert!(text.ends_with("[cut after 200000 bytes]") && text.len() < 200_100);
+    }
+
+    #[test]
+    fn a_cut_inside_a_character_is_no_reason_to_fail() {
+        // Whatever the pieces, one of three phases has the end of a piece inside the three bytes of a character.
+        for phase in ["", "x", "xx"] {
+            let command = format!("printf '{phase}'; yes '\u{20ac}' | tr -d '\n' | head -c 900000");
+            let Outcome::Output(text) = quickly(&command, "") else {
+                panic!("not an output with {phase:?}");
+            };
+            assert!(text.ends_with("\u{20ac}\n[cut after 200000 bytes]"));
+        }
     }
 
     #[test]
