@@ -1,14 +1,13 @@
-//! An output file that appears whole or not at all: written under another name, then renamed.
+//! An output file that appears whole or not at all, and replaces another only if that was asked for.
 
 use anyhow::{Context, bail};
-use std::fs::{self, File};
+use fourfold::partial::{Partial, Readers};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 /// A file being written. Dropping it without [`Output::finish`] leaves nothing behind.
 pub struct Output {
-    writer: BufWriter<File>,
-    temporary: PathBuf,
+    writer: BufWriter<Partial>,
     path: PathBuf,
 }
 
@@ -21,26 +20,20 @@ impl Output {
                 path.display()
             );
         }
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let temporary = path.with_file_name(name);
-        let file = File::create(&temporary)
-            .with_context(|| format!("cannot write {}", temporary.display()))?;
+        let partial = Partial::create(path, Readers::Usual)
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self {
-            writer: BufWriter::with_capacity(1 << 20, file),
-            temporary,
+            writer: BufWriter::with_capacity(1 << 20, partial),
             path: path.to_path_buf(),
         })
     }
 
     /// Gives the file its name, once everything is on the disk.
-    pub fn finish(mut self) -> anyhow::Result<()> {
-        let done = self
-            .writer
-            .flush()
-            .and_then(|()| self.writer.get_ref().sync_all())
-            .and_then(|()| fs::rename(&self.temporary, &self.path));
-        done.with_context(|| format!("cannot write {}", self.path.display()))
+    pub fn finish(self) -> anyhow::Result<()> {
+        let Self { writer, path } = self;
+        let done = writer.into_inner().map_err(|error| error.into_error());
+        done.and_then(Partial::finish)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -51,12 +44,5 @@ impl Write for Output {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.writer.flush()
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        // After `finish` there is nothing of this name any more.
-        let _ = fs::remove_file(&self.temporary);
     }
 }

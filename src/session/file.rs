@@ -5,9 +5,10 @@
 //! SHA-256 of all that. The checksum is compared before anything is believed; a file for another
 //! model or version is refused with its header, so that the text of the conversation can be kept.
 
+use crate::partial::{Partial, Readers};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -84,11 +85,11 @@ pub fn save(
         path: path.to_path_buf(),
         error,
     };
-    let partial = Partial::create(path).map_err(failed)?;
     let write = || -> io::Result<()> {
+        let partial = Partial::create(path, Readers::None)?;
         let mut out = Hashing {
             hash: Sha256::new(),
-            out: BufWriter::with_capacity(1 << 20, &partial.file),
+            out: BufWriter::with_capacity(1 << 20, partial),
         };
         let header = json!({
             "model": fingerprint.label,
@@ -107,62 +108,20 @@ pub fn save(
         cache(&mut out)?;
         let checksum = out.hash.finalize();
         out.out.write_all(&checksum)?;
-        out.out.into_inner()?.sync_all()
+        out.out.into_inner()?.finish()
     };
-    write().and_then(|()| partial.finish(path)).map_err(failed)
+    write().map_err(failed)
 }
 
 /// Whether a session can be saved there, to be asked before anything is said that would be lost.
 pub fn check_place(path: &Path) -> Result<(), Error> {
-    match Partial::create(path) {
+    match Partial::create(path, Readers::None) {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::Io {
             action: "write",
             path: path.to_path_buf(),
             error,
         }),
-    }
-}
-
-/// A file that gets its name when it is whole, and is removed otherwise.
-struct Partial {
-    file: File,
-    path: PathBuf,
-}
-
-impl Partial {
-    /// `NAME.partial` beside the file that it will become, for nobody else to read.
-    fn create(target: &Path) -> io::Result<Self> {
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
-        let mut name = name.to_owned();
-        name.push(".partial");
-        let path = target.with_file_name(name);
-        // A program that was killed left it here, unless the lock says that one is at work.
-        if let Ok(left) = File::open(&path) {
-            if let Err(TryLockError::WouldBlock) = left.try_lock() {
-                return Err(io::Error::other("another program is saving there"));
-            }
-            fs::remove_file(&path)?;
-        }
-        let mut options = File::options();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let file = options.open(&path)?;
-        // Where locks do not exist, nothing depends on them.
-        let _ = file.try_lock();
-        Ok(Self { file, path })
-    }
-
-    fn finish(&self, target: &Path) -> io::Result<()> {
-        fs::rename(&self.path, target)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Once it has its name there is nothing to remove.
-        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -310,6 +269,7 @@ fn sized(input: &mut impl Read, size: u64, most: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn fingerprint(hash: &str) -> Fingerprint {
         Fingerprint {
