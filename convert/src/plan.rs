@@ -83,7 +83,7 @@ impl<'a> Plan<'a> {
     pub fn new(checkpoint: &'a Checkpoint, options: &Options) -> Result<Self> {
         let config = Config::read(checkpoint)?;
         let mut matrices = find::matrices(checkpoint, &config)?;
-        matrices.sort_by_cached_key(|matrix| file_order(&matrix.name));
+        matrices.sort_by(|a, b| recipe::file_order(&a.name).cmp(&recipe::file_order(&b.name)));
         let vocab = match options.tokenizer {
             true => Some(Vocab::read(checkpoint, &config)?),
             false => None,
@@ -118,13 +118,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// llama-quantize's order: what has no layer first, then by layer, then by name.
-fn file_order(name: &str) -> (Option<u32>, String) {
-    let layer = name.strip_prefix("blk.");
-    let layer = layer.and_then(|rest| rest.split('.').next()?.parse().ok());
-    (layer, name.to_owned())
-}
-
 fn size_label(card: &Card, config: &Config, matrices: &[Matrix]) -> String {
     if let Some(label) = &card.size_label {
         return label.clone();
@@ -132,7 +125,7 @@ fn size_label(card: &Card, config: &Config, matrices: &[Matrix]) -> String {
     let weights = |experts: bool| -> u64 {
         let these = matrices
             .iter()
-            .filter(|matrix| matrix.name.contains("_exps.") == experts);
+            .filter(|matrix| recipe::is_of_experts(&matrix.name) == experts);
         these.map(Matrix::weights).sum()
     };
     expert_size_label(config.num_experts, weights(true), weights(false))

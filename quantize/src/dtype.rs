@@ -110,6 +110,17 @@ impl DType {
             .map(|row| row.dtype)
     }
 
+    /// Whether its elements are single floats that weights are kept in.
+    pub fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::F16 | DType::BF16)
+    }
+
+    /// Whether weights are kept in it. The others are carried from file to file but not converted, F64 among them: ggml has no kernels for it.
+    pub fn holds_weights(self) -> bool {
+        use DType::{F64, I8, I16, I32, I64};
+        !matches!(self, I8 | I16 | I32 | I64 | F64)
+    }
+
     /// Bytes of a row of `columns` elements; `None` if the row does not hold whole blocks or the size overflows.
     pub fn row_bytes(self, columns: usize) -> Option<usize> {
         let row = self.row();

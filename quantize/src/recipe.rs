@@ -64,11 +64,11 @@ impl Override {
                 text: text.into(),
                 error: Box::new(error),
             })?;
-        let dtype = DType::from_name(type_name).filter(|dtype| !is_integer(*dtype));
+        let dtype = DType::from_name(type_name).filter(|dtype| dtype.holds_weights());
         let dtype = dtype.ok_or_else(|| {
             let known: Vec<_> = DType::TABLE
                 .iter()
-                .filter(|row| !is_integer(row.dtype))
+                .filter(|row| row.dtype.holds_weights())
                 .map(|row| row.name)
                 .collect();
             Error::OverrideType {
@@ -79,14 +79,6 @@ impl Override {
         })?;
         Ok(Override { pattern, dtype })
     }
-}
-
-/// Types that are carried from file to file but not converted (F64 among them: ggml has no kernels for it).
-fn is_integer(dtype: DType) -> bool {
-    matches!(
-        dtype,
-        DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64
-    )
 }
 
 /// What decides the types besides the tensors themselves.
@@ -169,9 +161,19 @@ pub fn layer_of(name: &str) -> Option<(u64, &str)> {
     Some((layer.parse::<u32>().ok()?.into(), rest))
 }
 
+/// What tensors of a file are sorted by, as llama-quantize does it: what has no layer first, then by layer, then by name.
+pub fn file_order(name: &str) -> (u64, &str) {
+    (layer_of(name).map_or(0, |(layer, _)| layer + 1), name)
+}
+
+/// Whether a tensor of this name belongs to the experts.
+pub fn is_of_experts(name: &str) -> bool {
+    name.contains("_exps.")
+}
+
 /// Whether a tensor holds the matrices of several experts.
 pub fn is_experts(tensor: Tensor<'_>) -> bool {
-    tensor.name.contains("_exps.") && tensor.dims.len() > 2
+    is_of_experts(tensor.name) && tensor.dims.len() > 2
 }
 
 /// The type that a tensor gets.
@@ -223,7 +225,7 @@ fn may_change(tensor: Tensor<'_>) -> bool {
         && tensor.name.ends_with("weight")
         && !tensor.name.contains("_norm.weight")
         && !tensor.name.contains("ffn_gate_inp.weight")
-        && !is_integer(tensor.dtype)
+        && tensor.dtype.holds_weights()
 }
 
 /// `wanted`, or what takes its place for rows of this length.

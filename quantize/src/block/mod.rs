@@ -115,7 +115,7 @@ pub struct BadBlock {
 /// A slice that does not fit the type or the other slices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
-    /// Integer tensors have no decoder.
+    /// Integers and F64 have no decoder.
     #[error("{0:?} holds no weights: it can be copied, not encoded or decoded")]
     NotWeights(DType),
     /// The row length is not whole blocks.

@@ -7,7 +7,7 @@ use crate::dtype::DType;
 pub(super) fn by_rule(tensor: Tensor<'_>, model: Model, options: &Options) -> DType {
     let recipe = options.recipe;
     let default = recipe.row().default;
-    if matches!(default, DType::F32 | DType::F16 | DType::BF16) {
+    if default.is_float() {
         return default;
     }
     let name = tensor.name;

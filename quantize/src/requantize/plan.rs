@@ -1,7 +1,6 @@
 //! What will become of each tensor: worked out, and shown, before anything is written.
 
 use super::{Error, MAX_COLUMNS, Result};
-use crate::dtype::DType;
 use crate::gguf::{Gguf, Layout, Metadata, TensorView};
 use crate::imatrix::Imatrix;
 use crate::recipe::{self, Choice, Model, Options, Tensor};
@@ -40,7 +39,7 @@ impl Planned<'_> {
 
     /// Whether it is quantized now and will be something else.
     pub fn is_requantized(&self) -> bool {
-        !is_float(self.source.dtype) && self.source.dtype != self.choice.dtype
+        !self.source.dtype.is_float() && self.source.dtype != self.choice.dtype
     }
 }
 
@@ -58,7 +57,7 @@ impl<'a> Plan<'a> {
         let model = Model::of(gguf.tensors().map(|tensor| tensor.name));
         let mut sources: Vec<_> = gguf.tensors().collect();
         // llama-quantize's order, which is also the order in which a forward pass reads a file.
-        sources.sort_by_key(|tensor| (layer_order(tensor.name), tensor.name));
+        sources.sort_by_key(|tensor| recipe::file_order(tensor.name));
         let mut tensors = Vec::with_capacity(sources.len());
         for source in sources {
             tensors.push(planned(source, model, &options, imatrix)?);
@@ -113,14 +112,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn layer_order(name: &str) -> u64 {
-    recipe::layer_of(name).map_or(0, |(layer, _)| layer + 1)
-}
-
-fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
-}
-
 fn planned<'a>(
     source: TensorView<'a>,
     model: Model,
@@ -153,7 +144,7 @@ fn planned<'a>(
         source,
         choice,
         bytes: rows.saturating_mul(row),
-        importance_missing: changes && !is_float(choice.dtype) && !found,
+        importance_missing: changes && !choice.dtype.is_float() && !found,
     })
 }
 

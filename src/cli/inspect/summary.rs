@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use fourfold_quantize::gguf::{Array, Gguf, Metadata, OLLAMA_ADVICE, TensorInfo, Value};
-use fourfold_quantize::recipe::layer_of;
+use fourfold_quantize::recipe::{is_of_experts, layer_of};
 use serde::Serialize;
 
 use crate::cli::terminal::{self, Style};
@@ -82,7 +82,7 @@ impl Role {
             "output.weight" => return Role::Head,
             _ => layer_of(name).map_or("", |(_, part)| part),
         };
-        if part.contains("_exps.") {
+        if is_of_experts(part) {
             Role::Experts
         } else if part.starts_with("attn_") && !part.starts_with("attn_norm") {
             Role::Attention
