@@ -142,7 +142,7 @@ fn gemv(
     ceiling: f64,
 ) {
     let row = dtype.row_bytes(columns).unwrap();
-    let rows = bytes.get().len() / row / 32 * 32;
+    let rows = bytes.get().len() / row / 64 * 64;
     let matrix = Matrix::new(dtype, rows, columns, &bytes.get()[..rows * row]).unwrap();
     let input = inputs(kernels, pool, tokens, columns);
     let mut out = vec![0.0; tokens * rows];

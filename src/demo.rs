@@ -17,9 +17,12 @@ pub fn file() -> Result<Gguf, gguf::Error> {
     Gguf::from_bytes(&FILE.0)
 }
 
+/// What stands for the path of its file.
+pub const PATH: &str = "the built-in demo model";
+
 /// The model, to be run as `options` say.
 pub fn model(options: Options) -> Result<Model, model::Error> {
-    Model::from_file(file()?, Path::new("the built-in demo model"), options)
+    Model::from_file(file()?, Path::new(PATH), options)
 }
 
 impl Generator {

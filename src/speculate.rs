@@ -109,7 +109,7 @@ pub struct Pace {
     acceptance: [f64; CLASSES],
     /// Seconds of a pass, by its number of tokens; 0 where none was seen.
     seconds: [f64; LONGEST_DRAFT + 2],
-    /// Passes since the last proposal, so that a bad start is tried again some day.
+    /// Drafts since the last that was tried, so that a bad start is tried again some day.
     quiet: u32,
     /// What has happened so far.
     pub statistics: Statistics,
@@ -121,7 +121,7 @@ const CLASSES: usize = 3;
 /// Weight of the newest observation in the running means.
 const NEW: f64 = 0.15;
 
-/// Passes after which a class that did not pay gets another chance.
+/// Drafts left untried after which one of any class gets another chance.
 const RETRY: u32 = 64;
 
 impl Default for Pace {
@@ -163,6 +163,9 @@ impl Pace {
     /// Seconds of a pass over `tokens`, relative to unknown units while nothing was measured.
     fn cost(&self, tokens: usize) -> f64 {
         let measured = |tokens: usize| self.seconds[tokens] > 0.0;
+        // Each further token brings its own experts: between a quarter and a third of a pass
+        // for 4 of 32, less for models whose attention and head weigh more.
+        let guessed = |tokens: usize| 1.0 + 0.3 * (tokens - 1) as f64;
         if measured(tokens) {
             return self.seconds[tokens];
         }
@@ -173,10 +176,9 @@ impl Pace {
                 let slope = (self.seconds[b] - self.seconds[a]) / (b - a) as f64;
                 self.seconds[a] + slope * (tokens - a) as f64
             }
-            // Each further token brings its own experts: between a quarter and a third of a pass
-            // for 4 of 32, less for models whose attention and head weigh more.
             (Some(a), None) => self.seconds[a] * (1.0 + 0.3 * (tokens - a) as f64 / a as f64),
-            (None, _) => 1.0 + 0.3 * (tokens - 1) as f64,
+            (None, Some(b)) => self.seconds[b] * guessed(tokens) / guessed(b),
+            (None, None) => guessed(tokens),
         }
     }
 

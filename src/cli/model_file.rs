@@ -73,7 +73,10 @@ impl ModelArgs {
             context: self.ctx,
         };
         let file = open(self.model.as_deref())?;
-        let path = self.model.clone().unwrap_or_else(|| "demo".into());
+        let path = self
+            .model
+            .clone()
+            .unwrap_or_else(|| fourfold::demo::PATH.into());
         let mut model = Model::from_file(file, &path, options)?;
         let most = model.config().context;
         if self.ctx > most {

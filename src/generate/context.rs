@@ -79,11 +79,6 @@ impl Context {
         self.marks.clear();
     }
 
-    /// How many of these tokens need no computing.
-    pub fn reusable(&self, prompt: &[u32]) -> usize {
-        self.plan(prompt).0
-    }
-
     /// The position to continue from, and the mark that leads there if the cache itself cannot.
     fn plan(&self, prompt: &[u32]) -> (usize, Option<usize>) {
         let pairs = self.tokens.iter().zip(prompt);

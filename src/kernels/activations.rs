@@ -94,11 +94,7 @@ impl Activations {
     /// The values themselves, if they were kept.
     pub(super) fn values(&self) -> Option<&[f32]> {
         let count = self.tokens * self.columns;
-        (self.values.len() >= count && self.has_values()).then(|| &self.values[..count])
-    }
-
-    fn has_values(&self) -> bool {
-        self.keep_values
+        (self.keep_values && self.values.len() >= count).then(|| &self.values[..count])
     }
 
     /// The records of all tokens and the distance between two tokens.

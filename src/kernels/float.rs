@@ -3,7 +3,6 @@
 //! Lanes are rows here too: `result = fma(weight, input, result)` for one column after another, which is the same on every instruction set
 //! and with any number of tokens.
 
-use super::is_float;
 use super::isa::{Isa, Task, prefetch, prefetch_near};
 use super::panel::{Panel, ROWS, Results, Tokens};
 use super::weight::Rows;
@@ -76,7 +75,7 @@ unsafe fn multiply_part<I: Isa>(
             rows: panel.rows.wrapping_add(skipped),
             ..panel
         };
-        if !is_float(panel.dtype) || !width.is_multiple_of(8) {
+        if !panel.dtype.is_float() || !width.is_multiple_of(8) {
             // SAFETY: the panel's rows hold these columns.
             part = unsafe { decode(part, length, width, &mut decoded) };
         }

@@ -3,7 +3,7 @@
 use super::activations::Activations;
 use super::isa::{Isa, Task};
 use super::panel::{self, BATCH, Inputs, Panel, ROWS, Results, Tokens};
-use super::{Kernels, Matrix, float, is_float};
+use super::{Kernels, Matrix, float};
 use crate::threads::Pool;
 use crate::work::Runs;
 
@@ -41,7 +41,7 @@ impl Input<'_> {
     ) {
         let columns = self.activations.columns();
         assert!(count <= BATCH && (0..count).all(|i| tokens.at(i) < self.activations.tokens()));
-        if self.exact || is_float(rows.panel.dtype) {
+        if self.exact || rows.panel.dtype.is_float() {
             let values = self.activations.values();
             let values =
                 values.expect("inputs of float matrices are kept: Activations::keep_values");

@@ -1,7 +1,8 @@
 //! What a layer calls: products with matrices in any tensor type, the experts' feed-forward, and vector operations for the rest.
 //!
 //! Inputs are quantized to eight bits once ([`Kernels::quantize`]) and serve several products. Results have the same bits whatever the
-//! number of threads, of tokens computed together, and the instruction set.
+//! number of threads and of tokens computed together; those of matrix products also whatever the instruction set, while norms, the router and
+//! attention add up lanes in an order that depends on their number.
 
 // Tiles of registers are arrays that are walked side by side, by row group and by token; iterators would hide which is which.
 #![allow(clippy::needless_range_loop)]
@@ -64,10 +65,16 @@ pub enum Error {
         /// Its bytes.
         bytes: usize,
     },
+    /// A matrix has rows that are too long.
+    #[error("a matrix of {0} columns cannot be multiplied with: rows have at most {LONGEST_ROW}")]
+    Columns(usize),
     /// A matrix is of a type that holds no weights.
     #[error("a matrix in {} cannot be multiplied with: weights are in a float or quantized type", .0.name())]
     Type(DType),
 }
+
+/// Most columns of a matrix: the distances between sixteen rows fit into an `i32`, whatever the type.
+const LONGEST_ROW: usize = 1 << 24;
 
 /// A matrix of weights where it lies in the file.
 #[derive(Clone, Copy)]
@@ -81,8 +88,11 @@ pub struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// Checks that the type holds weights and that the size fits.
     pub fn new(dtype: DType, rows: usize, columns: usize, bytes: &'a [u8]) -> Result<Self, Error> {
-        if !is_float(dtype) && !is_quantized(dtype) {
+        if !dtype.is_float() && !is_quantized(dtype) {
             return Err(Error::Type(dtype));
+        }
+        if columns > LONGEST_ROW {
+            return Err(Error::Columns(columns));
         }
         let size = dtype
             .row_bytes(columns)
@@ -143,11 +153,6 @@ impl<'a> Matrix<'a> {
             ..*self
         }
     }
-}
-
-/// Whether weights of this type are multiplied in f32, and inputs must have been kept.
-pub fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
 fn is_quantized(dtype: DType) -> bool {

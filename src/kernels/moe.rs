@@ -8,7 +8,7 @@ mod gate_up;
 use super::activations::Activations;
 use super::matmul::{Input, SharedOut};
 use super::panel::ROWS;
-use super::{Kernels, Matrix, is_float};
+use super::{Kernels, Matrix};
 use crate::threads::Pool;
 use crate::work::Runs;
 use down::Down;
@@ -143,7 +143,7 @@ impl Kernels {
             hidden,
         } = scratch;
         let (starts, tokens, weights) = (&starts[..], &tokens[..], &weights[..]);
-        hidden.keep_values(self.exact || is_float(experts.down.dtype));
+        hidden.keep_values(self.exact || experts.down.dtype.is_float());
         hidden.resize(routes.len(), ff);
         let writer = hidden.writer();
         let input = Input {

@@ -13,7 +13,7 @@ use half::slice::HalfFloatSliceExt;
 /// Positions in a page.
 pub const PAGE: usize = 64;
 /// Elements that share a scale in a q8_0 cache.
-const BLOCK: usize = 32;
+pub(super) const BLOCK: usize = 32;
 
 /// How a cache stores a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl PageLayout {
     }
 
     /// Bytes of the keys, or the values, of one head.
-    fn half_bytes(&self) -> usize {
+    pub(super) fn half_bytes(&self) -> usize {
         let numbers = PAGE * self.head_dim;
         match self.kv_type {
             KvType::F32 => 4 * numbers,

@@ -70,9 +70,11 @@ impl<W: Weight> Task for Single<W> {
                             prefetch(ahead);
                             ahead = ahead.wrapping_add(64);
                         }
-                        let row = near.wrapping_add(step % I::LANES * panel.stride);
-                        for line in 0..near_lines {
-                            prefetch_near(row.wrapping_add(line * 64));
+                        for row in (step..I::LANES).step_by(CHUNK) {
+                            let row = near.wrapping_add(row * panel.stride);
+                            for line in 0..near_lines {
+                                prefetch_near(row.wrapping_add(line * 64));
+                            }
                         }
                         let record = record.add(first + step);
                         if step % W::TOGETHER == 0 {

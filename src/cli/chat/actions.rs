@@ -134,15 +134,10 @@ impl Repl {
         self.say("the instructions hold from the next message on")
     }
 
-    fn set_effort(&mut self, effort: Option<String>) -> Result<()> {
-        let effort = match effort.as_deref() {
-            Some("low") => Effort::Low,
-            Some("medium") => Effort::Medium,
-            Some(_) => Effort::High,
-            None => {
-                let effort = self.session().system().effort.name();
-                return self.say(&format!("effort is {effort}"));
-            }
+    fn set_effort(&mut self, effort: Option<Effort>) -> Result<()> {
+        let Some(effort) = effort else {
+            let effort = self.session().system().effort.name();
+            return self.say(&format!("effort is {effort}"));
         };
         self.session().set_effort(effort);
         Ok(())

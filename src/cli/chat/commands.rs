@@ -1,5 +1,7 @@
 //! The REPL's commands: one table that parsing, completion and /help all read.
 
+use fourfold::harmony::Effort;
+
 /// One row of the table.
 pub struct Command {
     /// What is typed after the slash.
@@ -44,7 +46,7 @@ pub enum Action {
     /// Set the instructions, or show them.
     System(Option<String>),
     /// Set the reasoning effort, or show it.
-    Effort(Option<String>),
+    Effort(Option<Effort>),
     /// Change what is shown of the thinking; None prints the last one.
     Think(Option<Thinking>),
     /// Show the sampling settings.
@@ -136,7 +138,9 @@ pub const COMMANDS: &[Command] = &[
         Choices::Words(&["low", "medium", "high"]),
         |effort| match effort {
             "" => Ok(Action::Effort(None)),
-            "low" | "medium" | "high" => Ok(Action::Effort(Some(effort.into()))),
+            "low" => Ok(Action::Effort(Some(Effort::Low))),
+            "medium" => Ok(Action::Effort(Some(Effort::Medium))),
+            "high" => Ok(Action::Effort(Some(Effort::High))),
             other => Err(format!("effort is low, medium or high, not {other:?}")),
         },
     ),
@@ -285,6 +289,18 @@ pub fn help() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_settings_are_those_that_are_listed() {
+        let listed = crate::cli::sampling::list(&fourfold::sample::Settings::default());
+        let mut listed: Vec<_> = listed.into_iter().map(|(name, _)| name).collect();
+        // These two belong to the session and not to the sampler.
+        listed.extend(["seed", "max-tokens"]);
+        let mut known = SETTINGS.to_vec();
+        known.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(known, listed);
+    }
 
     #[test]
     fn every_command_is_found_by_its_name_and_explained() {

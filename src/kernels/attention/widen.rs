@@ -2,11 +2,12 @@
 
 use super::value_stride;
 use crate::kernels::isa::Isa;
-use crate::kernels::page::{KvType, PAGE, PageLayout};
+use crate::kernels::page::{BLOCK, KvType, PAGE, PageLayout};
 
 /// The keys of a page as f32, `(head_dim, 64)`.
 #[inline(always)]
 pub fn keys<I: Isa>(isa: I, layout: &PageLayout, keys: &[u8], out: &mut [f32]) {
+    assert!(keys.len() == layout.half_bytes() && out.len() >= layout.head_dim * PAGE);
     match layout.kv_type {
         KvType::Q8_0 => {
             let (numbers, scales) = keys.split_at(layout.head_dim * PAGE);
@@ -14,7 +15,7 @@ pub fn keys<I: Isa>(isa: I, layout: &PageLayout, keys: &[u8], out: &mut [f32]) {
                 for slot in (0..PAGE).step_by(I::LANES) {
                     // SAFETY: a vector inside row `d` of the keys, of `out`, and of its block's scales.
                     unsafe {
-                        let scale = scales.as_ptr().cast::<u16>().add(d / 32 * PAGE + slot);
+                        let scale = scales.as_ptr().cast::<u16>().add(d / BLOCK * PAGE + slot);
                         let number = numbers.as_ptr().cast::<i8>().add(d * PAGE + slot);
                         let key = isa.mul(isa.load_bytes(number), isa.load_f16(scale));
                         isa.store(out.as_mut_ptr().add(d * PAGE + slot), key);
@@ -31,14 +32,15 @@ pub fn keys<I: Isa>(isa: I, layout: &PageLayout, keys: &[u8], out: &mut [f32]) {
 pub fn values<I: Isa>(isa: I, layout: &PageLayout, values: &[u8], out: &mut [f32]) {
     let head_dim = layout.head_dim;
     let stride = value_stride(head_dim);
+    assert!(values.len() == layout.half_bytes());
     match layout.kv_type {
         KvType::Q8_0 => {
             let (numbers, scales) = values.split_at(head_dim * PAGE);
             for (slot, out) in out.chunks_exact_mut(stride).enumerate() {
                 for d in (0..head_dim).step_by(I::LANES) {
-                    let scale = &scales[2 * (slot * head_dim / 32 + d / 32)..];
+                    let scale = &scales[2 * (slot * head_dim / BLOCK + d / BLOCK)..];
                     let scale = half::f16::from_le_bytes([scale[0], scale[1]]).to_f32();
-                    // SAFETY: a vector inside this position's value; 32 is a multiple of the lanes.
+                    // SAFETY: a vector inside this position's value; a block is a multiple of the lanes.
                     unsafe {
                         let number = numbers.as_ptr().cast::<i8>().add(slot * head_dim + d);
                         let value = isa.mul(isa.load_bytes(number), isa.splat(scale));

@@ -80,22 +80,6 @@ impl Isa for Avx512 {
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
     #[inline(always)]
-    unsafe fn store_f16(self, to: *mut u16, value: __m512) {
-        // SAFETY: self proves the instructions, the caller the memory.
-        unsafe {
-            let halves = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value);
-            _mm256_storeu_si256(to.cast(), halves);
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> __m512 {
-        // SAFETY: self proves the instructions, the caller the memory.
-        unsafe {
-            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
-        }
-    }
-    #[inline(always)]
     unsafe fn load_bytes(self, from: *const i8) -> __m512 {
         // SAFETY: self proves the instructions, the caller the memory.
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from.cast()))) }
@@ -274,7 +258,7 @@ impl Isa for Avx512 {
     unsafe fn store_bytes_of_rows(self, rows: *const u8, stride: usize, to: *mut u32) {
         // SAFETY: self proves the instructions, the caller the memory.
         unsafe {
-            // Fifteen strides fit into an i32: a model's rows have at most 2^24 columns.
+            // Fifteen strides fit into an i32: `Matrix::new` sees to it.
             let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
             let at = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(stride as i32));
             let bytes = _mm512_i32gather_epi32::<1>(at, rows.cast());

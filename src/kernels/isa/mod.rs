@@ -1,4 +1,4 @@
-//! What a kernel may ask of an instruction set: some thirty operations on vectors of 8 or 16 lanes.
+//! What a kernel may ask of an instruction set: operations on vectors of 8 or 16 lanes.
 //!
 //! A value that implements [`Isa`] is a proof: it exists only if this CPU has the instructions, so its methods may use them.
 //! Generic code takes such a value, is marked `#[inline(always)]`, and becomes machine code inside [`Isa::call`], the one function of each
@@ -24,7 +24,7 @@ pub trait Task {
 
 /// The operations of one instruction set; see the module's description.
 ///
-/// Everything but [`Isa::sum`] and [`Isa::sum_ints`] (whose order depends on the lanes) gives the same bits on every instruction set.
+/// Everything but [`Isa::sum`], whose order depends on the lanes, gives the same bits on every instruction set.
 pub trait Isa: Copy + Send + Sync + 'static {
     /// The name that `FOURFOLD_ISA` takes and reports print.
     const NAME: &'static str;
@@ -60,14 +60,6 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// # Safety
     /// `LANES` 16-bit numbers are readable at `from`.
     unsafe fn load_f16(self, from: *const u16) -> Self::Floats;
-    /// Writes one vector as IEEE binary16 numbers, rounded to nearest, ties to even.
-    /// # Safety
-    /// `LANES` 16-bit numbers are writable at `to`.
-    unsafe fn store_f16(self, to: *mut u16, value: Self::Floats);
-    /// Reads one vector of bfloat16 numbers.
-    /// # Safety
-    /// `LANES` 16-bit numbers are readable at `from`.
-    unsafe fn load_bf16(self, from: *const u16) -> Self::Floats;
     /// Reads one vector of signed bytes.
     /// # Safety
     /// `LANES` bytes are readable at `from`.
@@ -199,7 +191,7 @@ pub trait Isa: Copy + Send + Sync + 'static {
     /// `weights[g]` (four vectors, four columns of each row apiece) with the sixteen signed bytes at `inputs[t]`.
     /// No weight is larger than `largest`; with [`Isa::PAIRS`] and `largest` 255 they are signed.
     /// # Safety
-    /// `16 * LANES` bytes are readable at each of `weights`, 16 bytes at each of `inputs`.
+    /// `16 * LANES` bytes are readable at each of `weights`, which are aligned to a vector, and 16 bytes at each of `inputs`.
     unsafe fn dot16<const G: usize, const T: usize>(
         self,
         sums: &mut [[Self::Ints; T]; G],

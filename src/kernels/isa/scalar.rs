@@ -1,7 +1,7 @@
 //! Plain Rust: the specification that every other instruction set is compared with, and what runs on CPUs without their own file.
 
 use super::{Isa, Task};
-use half::{bf16, f16};
+use half::f16;
 
 /// No special instructions; always available. Eight lanes, and for tests sixteen: what is generic over them is run so on every CPU.
 #[derive(Clone, Copy, Debug)]
@@ -69,18 +69,6 @@ impl<const LANES: usize> Isa for Scalar<LANES> {
         // SAFETY: the caller promises LANES readable numbers.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
         bits.map(|bits| f16::from_bits(bits).to_f32())
-    }
-    #[inline(always)]
-    unsafe fn store_f16(self, to: *mut u16, value: Self::Floats) {
-        let bits = value.map(|value| f16::from_f32(value).to_bits());
-        // SAFETY: the caller promises LANES writable numbers.
-        unsafe { to.cast::<[u16; LANES]>().write_unaligned(bits) }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> Self::Floats {
-        // SAFETY: the caller promises LANES readable numbers.
-        let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
-        bits.map(|bits| bf16::from_bits(bits).to_f32())
     }
     #[inline(always)]
     unsafe fn load_bytes(self, from: *const i8) -> Self::Floats {

@@ -92,22 +92,6 @@ impl<P: Products> Isa for Ymm<P> {
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) }
     }
     #[inline(always)]
-    unsafe fn store_f16(self, to: *mut u16, value: __m256) {
-        // SAFETY: self proves the instructions, the caller the memory.
-        unsafe {
-            let halves = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(value);
-            _mm_storeu_si128(to.cast(), halves);
-        }
-    }
-    #[inline(always)]
-    unsafe fn load_bf16(self, from: *const u16) -> __m256 {
-        // SAFETY: self proves the instructions, the caller the memory.
-        unsafe {
-            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
-            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
-        }
-    }
-    #[inline(always)]
     unsafe fn load_bytes(self, from: *const i8) -> __m256 {
         // SAFETY: self proves the instructions, the caller the memory.
         unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast()))) }

@@ -4,10 +4,7 @@ use super::{
     Codes, Rows, Step, Weight, Wide, f16_scale, floats, nibbles, nibbles_along, read_u16, wide,
 };
 use crate::kernels::isa::Isa;
-
-const TABLE: [i8; 16] = [
-    -127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113,
-];
+use fourfold_quantize::block::search::codebook::TABLE;
 
 /// # Safety
 /// As for [`Isa::columns`].

@@ -11,7 +11,6 @@ mod q2_k;
 mod q3_k;
 mod q4;
 mod q4_k;
-mod q5;
 mod q6_k;
 mod q8_0;
 
@@ -261,10 +260,10 @@ pub fn with<V: Visitor>(dtype: DType, visitor: V) -> Option<V::Out> {
         DType::MXFP4 => visitor.visit::<mxfp4::Mxfp4>(),
         DType::NVFP4 => visitor.visit::<nvfp4::Nvfp4>(),
         DType::Q8_0 => visitor.visit::<q8_0::Q8>(),
-        DType::Q4_0 => visitor.visit::<q4::Q4<false>>(),
-        DType::Q4_1 => visitor.visit::<q4::Q4<true>>(),
-        DType::Q5_0 => visitor.visit::<q5::Q5<false>>(),
-        DType::Q5_1 => visitor.visit::<q5::Q5<true>>(),
+        DType::Q4_0 => visitor.visit::<q4::Q45<false, false>>(),
+        DType::Q4_1 => visitor.visit::<q4::Q45<false, true>>(),
+        DType::Q5_0 => visitor.visit::<q4::Q45<true, false>>(),
+        DType::Q5_1 => visitor.visit::<q4::Q45<true, true>>(),
         DType::Q2_K => visitor.visit::<q2_k::Q2K>(),
         DType::Q3_K => visitor.visit::<q3_k::Q3K>(),
         DType::Q4_K => visitor.visit::<q4_k::Q45K<false>>(),

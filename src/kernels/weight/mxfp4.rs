@@ -2,15 +2,13 @@
 
 use super::{Class, Codes, Powers, Rows, STEP, Step, Weight, nibbles, nibbles_along};
 use crate::kernels::isa::Isa;
+use fourfold_quantize::block::search::fp4::DOUBLED;
 
 const BLOCK: usize = 17;
 
-/// Twice the values of E2M1.
-const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
-
-/// The same moved up by the class's offset.
+/// Twice the values of E2M1, moved up by the class's offset.
 pub(super) const TABLE: [i8; 16] = {
-    let mut table = VALUES;
+    let mut table = DOUBLED;
     let mut code = 0;
     while code < 16 {
         table[code] += Powers::OFFSET as i8;
@@ -24,7 +22,7 @@ const SHIFTED: [u8; 64] = {
     let mut table = [0; 64];
     let mut index = 0;
     while index < 64 {
-        table[index] = (128 + ((VALUES[index % 16] as i32) << (index / 16))) as u8;
+        table[index] = (128 + ((DOUBLED[index % 16] as i32) << (index / 16))) as u8;
         index += 1;
     }
     table
