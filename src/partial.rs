@@ -23,6 +23,7 @@ pub enum Readers {
 impl Partial {
     /// Starts `NAME.partial` beside the file that it will become. What a killed program left there is removed.
     pub fn create(target: &Path, readers: Readers) -> io::Result<Self> {
+        let target = place(target)?;
         let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
         let mut name = name.to_owned();
         name.push(".partial");
@@ -45,7 +46,6 @@ impl Partial {
         let file = options.open(&path)?;
         // Where locks do not exist, nothing depends on them.
         let _ = file.try_lock();
-        let target = target.to_path_buf();
         Ok(Self { file, path, target })
     }
 
@@ -54,6 +54,22 @@ impl Partial {
         self.file.sync_all()?;
         fs::rename(&self.path, &self.target)
     }
+}
+
+/// Where a file of this name would be: of a symbolic link, what it points to. Only a file is replaced by a file.
+fn place(target: &Path) -> io::Result<PathBuf> {
+    if fs::symlink_metadata(target).is_err() {
+        return Ok(target.to_path_buf());
+    }
+    let place = target.canonicalize()?;
+    let metadata = place.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    Ok(place)
 }
 
 impl Write for Partial {
@@ -70,5 +86,50 @@ impl Drop for Partial {
     fn drop(&mut self) {
         // Once it has its name there is nothing to remove.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(target: &Path) -> io::Result<()> {
+        let mut partial = Partial::create(target, Readers::Usual)?;
+        partial.write_all(b"new")?;
+        partial.finish()
+    }
+
+    #[test]
+    fn a_file_is_there_when_it_is_finished_and_nothing_else_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("file");
+        drop(Partial::create(&target, Readers::Usual).unwrap());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        write(&target).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(write(folder.path()).is_err());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_are_followed_and_other_things_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [link, file, pipe] = ["link", "file", "pipe"].map(|name| folder.path().join(name));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(write(&link).is_err(), "it points to nothing");
+        fs::write(&file, "old").unwrap();
+        write(&link).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let refused = write(&pipe).unwrap_err();
+        assert!(refused.to_string().contains("regular file"), "{refused}");
+        // A link that somebody put where the partial file goes is removed, not written through.
+        fs::write(&file, "precious").unwrap();
+        let fresh = folder.path().join("fresh");
+        std::os::unix::fs::symlink(&file, folder.path().join("fresh.partial")).unwrap();
+        write(&fresh).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
     }
 }

@@ -86,7 +86,7 @@ pub fn save(
         error,
     };
     let write = || -> io::Result<()> {
-        let partial = Partial::create(path, Readers::None)?;
+        let partial = begin(path)?;
         let mut out = Hashing {
             hash: Sha256::new(),
             out: BufWriter::with_capacity(1 << 20, partial),
@@ -115,7 +115,7 @@ pub fn save(
 
 /// Whether a session can be saved there, to be asked before anything is said that would be lost.
 pub fn check_place(path: &Path) -> Result<(), Error> {
-    match Partial::create(path, Readers::None) {
+    match begin(path) {
         Ok(_) => Ok(()),
         Err(error) => Err(Error::Io {
             action: "write",
@@ -123,6 +123,18 @@ pub fn check_place(path: &Path) -> Result<(), Error> {
             error,
         }),
     }
+}
+
+/// A file in the place of a session, or of nothing: whatever else is there was not meant.
+fn begin(path: &Path) -> io::Result<Partial> {
+    let partial = Partial::create(path, Readers::None)?;
+    if let Ok(mut old) = File::open(path) {
+        let mut name = [0; NAME.len()];
+        if old.read_exact(&mut name).is_err() || name != *NAME {
+            return Err(io::Error::other("it exists and is no fourfold session"));
+        }
+    }
+    Ok(partial)
 }
 
 /// Passes bytes on and hashes them.
@@ -155,6 +167,11 @@ impl Saved {
             path: path.to_path_buf(),
             reason: reason.to_string(),
         };
+        // Asked before it is opened, because opening a pipe waits for somebody to write.
+        let metadata = path.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(damaged("it is no file"));
+        }
         let mut file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let mut name = [0; 16];
@@ -349,6 +366,22 @@ mod tests {
         assert!(failed.is_err());
         assert!(Saved::open(&path).is_ok());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_a_session_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        fs::write(&path, "GGUF and much more").unwrap();
+        assert!(check_place(&path).is_err());
+        let refused = save(&path, &fingerprint("1"), &Value::Null, &[], |_| Ok(()));
+        assert!(
+            refused
+                .unwrap_err()
+                .to_string()
+                .contains("no fourfold session")
+        );
+        assert_eq!(fs::read(&path).unwrap(), b"GGUF and much more");
     }
 
     #[test]
