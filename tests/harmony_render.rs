@@ -275,6 +275,17 @@ fn every_line_of_a_comment_is_one() {
 }
 
 #[test]
+fn a_type_that_is_named_twice_is_written_once() {
+    // Twice at each of sixty levels would be more than any memory holds.
+    let nest = |schema, _| json!({"type": ["array", "array"], "items": schema});
+    let schema = (0..60).fold(json!({"type": "string"}), nest);
+    assert_eq!(
+        property(schema),
+        format!("x?: string{},\n", "[]".repeat(60))
+    );
+}
+
+#[test]
 fn properties_that_are_no_identifiers_are_quoted() {
     let schema = json!({"type": "object", "properties": {"a-b": {"type": "string"}, "}\n": {}, "größe": {}}});
     assert_eq!(

@@ -114,7 +114,12 @@ fn is_nullable(map: &Map<String, Value>) -> bool {
 fn types(map: &Map<String, Value>) -> Vec<&str> {
     match map.get("type") {
         Some(Value::String(name)) => vec![name],
-        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        Some(Value::Array(names)) => {
+            // Each once, or nested arrays of arrays would double at every level.
+            let mut seen = HashSet::new();
+            let names = names.iter().filter_map(Value::as_str);
+            names.filter(|name| seen.insert(*name)).collect()
+        }
         _ if map.contains_key("properties") => vec!["object"],
         _ if map.contains_key("items") => vec!["array"],
         _ => Vec::new(),
