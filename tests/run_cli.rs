@@ -204,6 +204,24 @@ fn a_schema_is_kept_to_and_a_cut_answer_fails() {
 }
 
 #[test]
+fn a_schema_for_answers_leaves_tools_to_be_called() {
+    let folder = tempfile::tempdir().unwrap();
+    let tools = r#"[{"type":"function","function":{"name":"get_weather","description":"The weather in a city",
+        "parameters":{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}}}]"#;
+    let schema = r#"{"type":"object","properties":{"age":{"type":"integer"}},"required":["age"],"additionalProperties":false}"#;
+    let mut command = fourfold();
+    command
+        .args(["-p", "What is the weather in Bern?", "--seed", "1"])
+        .arg("--tools")
+        .arg(written(folder.path(), "tools.json", tools))
+        .arg("--schema")
+        .arg(written(folder.path(), "age.json", schema));
+    let output = command.assert().code(3).get_output().clone();
+    let call: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(call["name"], "get_weather");
+}
+
+#[test]
 fn a_lark_grammar_is_kept_to() {
     let folder = tempfile::tempdir().unwrap();
     let grammar = written(folder.path(), "g.lark", "start: \"left\" | \"right\"\n");
@@ -351,7 +369,9 @@ fn wrong_input_is_one_sentence_and_status_one() {
     let message = error(fourfold().arg(&missing).args(["-p", "x"]));
     assert_eq!(message.matches("os error").count(), 1, "{message}");
     let message = error(fourfold().args(["-p", "x", "--temp", "-1"]));
-    assert!(message.contains("temp is -1"), "{message}");
+    assert!(message.contains("--temp is -1"), "{message}");
+    let message = error(fourfold().args(["-p", "x", "--repeat-penalty", "-1"]));
+    assert!(message.contains("--repeat-penalty is -1"), "{message}");
     let message = error(fourfold().args(["-p", "x", "--regex", "a(b"]));
     assert!(message.contains("cannot be used"), "{message}");
     let message = error(fourfold().args(["-p", "x", "-c", "20"]));
@@ -374,4 +394,13 @@ fn wrong_usage_is_status_two() {
         .args(["-p", "x", "--date", "tomorrow"])
         .assert()
         .code(2);
+    for (option, value, expected) in [
+        ("--temp", "inf", "finite"),
+        ("--repeat-last-n", "-5", "-1 for the whole context"),
+    ] {
+        let mut command = fourfold();
+        let assert = command.args(["-p", "x", option, value]).assert().code(2);
+        let message = String::from_utf8_lossy(&assert.get_output().stderr).into_owned();
+        assert!(message.contains(expected), "{message}");
+    }
 }

@@ -105,6 +105,7 @@ impl<'g> Generation<'g> {
 
     /// What holds before the first token.
     fn begin(&mut self) {
+        let owes_answer = self.owes_answer();
         let Some(decoder) = &mut self.decoder else {
             return;
         };
@@ -115,7 +116,7 @@ impl<'g> Generation<'g> {
                 }
             }
             Some(_) => {
-                if self.request.answer.is_some() && self.request.tools.is_empty() {
+                if owes_answer {
                     // A turn that owes an answer of some form cannot end before it.
                     decoder.forbid(self.ends.clone());
                 }
@@ -289,11 +290,17 @@ impl<'g> Generation<'g> {
         self.force_channel();
     }
 
+    /// Whether the turn must have an answer of some form: with tools it may end in a call instead.
+    fn owes_answer(&self) -> bool {
+        let may_call = self.request.parser.as_ref().is_some_and(Parser::may_call);
+        self.request.answer.is_some() && !may_call
+    }
+
     /// With a schema to keep, every message must name its channel.
     fn force_channel(&mut self) {
         let is_header = |parser: &crate::harmony::Parser| parser.position() == Position::Header;
         let at_header = self.request.parser.as_ref().is_some_and(is_header);
-        if self.request.answer.is_some() && self.request.tools.is_empty() && at_header {
+        if self.owes_answer() && at_header {
             let channel = self.request.mark(Mark::Channel);
             if let Some(decoder) = &mut self.decoder {
                 decoder.force(&[channel]);

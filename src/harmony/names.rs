@@ -21,6 +21,11 @@ pub struct ToolNames {
 }
 
 impl ToolNames {
+    /// Whether there are no tools.
+    pub fn is_empty(&self) -> bool {
+        self.declared.is_empty() && self.built_in.is_empty()
+    }
+
     /// The tools that a conversation declares.
     pub fn of(conversation: &Conversation) -> ToolNames {
         let mut names = ToolNames::default();

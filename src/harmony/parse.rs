@@ -122,6 +122,11 @@ impl<'a> Parser<'a> {
         &self.markup
     }
 
+    /// Whether there are tools that could be called.
+    pub fn may_call(&self) -> bool {
+        !self.names.is_empty()
+    }
+
     /// Where the next token will be.
     pub fn position(&self) -> Position<'_> {
         match &self.state {

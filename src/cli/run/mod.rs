@@ -7,7 +7,7 @@ use super::interrupt::{self, Interrupted};
 use super::model_file::ModelArgs;
 use super::talking::{self, TalkingArgs};
 use anyhow::bail;
-use fourfold::generate::{Finish, Generation, Generator, Request};
+use fourfold::generate::{Finish, Generation, Generator, Outcome, Request};
 use fourfold::sample::Sampler;
 use fourfold::session;
 use output::Output;
@@ -100,14 +100,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let call = session::call(&outcome);
     output.finish(&outcome, call, load)?;
-    after(&args, &outcome, call.is_some())
+    after(&args, &outcome, call.is_some(), &output)
 }
 
 /// Runs a generation to its end, or to Ctrl-C.
-fn follow(
-    mut generation: Generation<'_>,
-    output: &mut Output,
-) -> anyhow::Result<fourfold::generate::Outcome> {
+fn follow(mut generation: Generation<'_>, output: &mut Output) -> anyhow::Result<Outcome> {
     for event in generation.by_ref() {
         output.event(&event?)?;
         if interrupt::requested() {
@@ -139,11 +136,11 @@ fn raw(
     let generation = generator.generate(request, &mut |done| output.reading(done, total))?;
     let outcome = follow(generation, &mut output)?;
     output.finish(&outcome, None, load)?;
-    after(args, &outcome, false)
+    after(args, &outcome, false, &output)
 }
 
 /// The exit status that the outcome deserves.
-fn after(args: &Args, outcome: &fourfold::generate::Outcome, called: bool) -> anyhow::Result<()> {
+fn after(args: &Args, outcome: &Outcome, called: bool, output: &Output) -> anyhow::Result<()> {
     if called {
         std::process::exit(TOOL_STATUS);
     }
@@ -155,6 +152,10 @@ fn after(args: &Args, outcome: &fourfold::generate::Outcome, called: bool) -> an
         ),
         Finish::ContextFull => {
             eprintln!("the context is full: the answer was cut off after {tokens} tokens");
+            Ok(())
+        }
+        Finish::Length if !output.has_answer() => {
+            eprintln!("cut off after {tokens} tokens, before there was an answer: raise -n");
             Ok(())
         }
         _ => Ok(()),

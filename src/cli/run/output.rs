@@ -115,6 +115,11 @@ impl Output {
         Ok(out.flush()?)
     }
 
+    /// Whether some of the answer came.
+    pub fn has_answer(&self) -> bool {
+        !self.answer.content.is_empty()
+    }
+
     /// Prints what comes last: a call, or the whole as JSON.
     pub fn finish(
         &mut self,
