@@ -508,6 +508,22 @@ fn impossible_hyper_parameters_are_named() {
             1 << 30,
             "expert_count is 1073741824",
         ),
+        // Small sparse files could claim passes of gigabytes.
+        (
+            "gpt-oss.attention.head_count",
+            8192,
+            "expected at most 4096 heads of 64 numbers",
+        ),
+        (
+            "gpt-oss.expert_feed_forward_length",
+            1 << 24,
+            "expert_feed_forward_length is 16777216",
+        ),
+        (
+            "gpt-oss.expert_count",
+            8192,
+            "expert_count is 8192, expected 1 to 4096",
+        ),
         (
             "gpt-oss.expert_count",
             3,

@@ -9,6 +9,14 @@ const MOST_LAYERS: usize = 512;
 /// No length in a file may exceed this, so that products of two of them cannot overflow.
 const LARGEST: usize = 1 << 24;
 
+/// The widest vector that passes through: of the queries of gpt-oss-120b, 4096 numbers. A forward pass keeps several for each of its 512 tokens, so
+/// a small file that claims more would take gigabytes.
+const WIDEST: usize = 1 << 18;
+/// gpt-oss-120b has 128 experts.
+const MOST_EXPERTS: usize = 4096;
+/// gpt-oss has 201,088 tokens.
+const MOST_TOKENS: usize = 1 << 21;
+
 /// The shape of a gpt-oss model and the constants of its arithmetic.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -93,24 +101,27 @@ impl Config {
         let keys = Keys { metadata };
         keys.architecture()?;
         let layers = keys.count("block_count", None, 1, MOST_LAYERS)?;
-        let dim = keys.count("embedding_length", None, 1, LARGEST)?;
-        let heads = keys.count("attention.head_count", None, 1, LARGEST)?;
+        let dim = keys.count("embedding_length", None, 1, WIDEST)?;
+        let heads = keys.count("attention.head_count", None, 1, WIDEST)?;
         let kv_heads = keys.count("attention.head_count_kv", Some(heads), 1, heads)?;
         let head_dim = keys.count("attention.key_length", Some(dim / heads), 2, 4096)?;
-        let experts = keys.count("expert_count", None, 1, LARGEST)?;
+        let experts = keys.count("expert_count", None, 1, MOST_EXPERTS)?;
         let experts_used = keys.count("expert_used_count", None, 1, experts)?;
-        let ff = keys.count("feed_forward_length", Some(0), 0, LARGEST)?;
-        let ff = keys.count("expert_feed_forward_length", Some(ff), 1, LARGEST)?;
+        let ff = keys.count("feed_forward_length", Some(0), 0, WIDEST)?;
+        let ff = keys.count("expert_feed_forward_length", Some(ff), 1, WIDEST)?;
         let context = keys.count("context_length", None, 1, LARGEST)?;
         let window = keys.count("attention.sliding_window", None, 1, LARGEST)?;
 
         keys.expect("attention.value_length", head_dim)?;
-        if heads * head_dim > LARGEST {
-            return Err(keys.wrong(
-                "attention.head_count",
-                heads,
-                format!("at most {} heads of {head_dim} numbers", LARGEST / head_dim),
-            ));
+        if heads * head_dim > WIDEST {
+            let most = WIDEST / head_dim;
+            let expected = format!("at most {most} heads of {head_dim} numbers");
+            return Err(keys.wrong("attention.head_count", heads, expected));
+        }
+        if experts_used * ff > 4 * WIDEST {
+            let most = 4 * WIDEST / ff;
+            let expected = format!("at most {most} experts of {ff} numbers");
+            return Err(keys.wrong("expert_used_count", experts_used, expected));
         }
         if !heads.is_multiple_of(kv_heads) {
             return Err(keys.wrong(
@@ -118,6 +129,13 @@ impl Config {
                 kv_heads,
                 format!("a divisor of the {heads} query heads"),
             ));
+        }
+        if vocabulary > MOST_TOKENS {
+            return Err(Error::HyperParameter {
+                key: "token_embd.weight".into(),
+                found: format!("{vocabulary} rows"),
+                expected: format!("at most {MOST_TOKENS}"),
+            });
         }
         if let Some(Value::Array(tokens)) = metadata.get("tokenizer.ggml.tokens")
             && tokens.len() != vocabulary
