@@ -18,7 +18,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let label = cli::terminal::paint_stderr(cli::terminal::Style::Red, "error:");
-    eprintln!("{label} {error:#}");
+    // Much of what errors quote comes from files.
+    let error = format!("{error:#}");
+    let lines: Vec<_> = error.split('\n').map(cli::terminal::plain).collect();
+    eprintln!("{label} {}", lines.join("\n"));
     ExitCode::FAILURE
 }
 

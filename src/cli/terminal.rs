@@ -95,14 +95,16 @@ fn painted(style: Style, text: &str, is_terminal: bool) -> Cow<'_, str> {
     format!("\x1b[{code}m{text}\x1b[0m").into()
 }
 
-/// Text from a file, with everything that could drive a terminal escaped.
+/// Text from a file, with everything that could drive a terminal escaped, and what makes it show other letters than there are.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(char::is_control) {
+    let turns_text_around = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_unsafe = |c: char| c.is_control() || turns_text_around(c);
+    if !text.chars().any(is_unsafe) {
         return text.into();
     }
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() {
+        if is_unsafe(c) {
             safe.extend(c.escape_default());
         } else {
             safe.push(c);
