@@ -188,10 +188,17 @@ impl Grammars {
     }
 }
 
-/// llguidance reports on several lines; people get the first, which says what is wrong.
+/// llguidance reports on several lines; people get the first, which says what is wrong, and where it ends in a colon the one that says why.
 fn one_sentence(report: &str) -> String {
-    let line = report.lines().find(|line| !line.trim().is_empty());
-    line.unwrap_or("unknown reason").trim().to_string()
+    let mut lines = report
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("unknown reason");
+    match lines.find_map(|line| line.strip_prefix("error: ")) {
+        Some(reason) if first.ends_with(':') => format!("{first} {reason}"),
+        _ => first.to_string(),
+    }
 }
 
 /// One text in the making. Clone an unused one for each further text.

@@ -1,7 +1,7 @@
 //! What a cache belongs to: the model file and the way it is run.
 
 use super::Fingerprint;
-use crate::model::Model;
+use crate::model::{KvType, Model, RopeForm};
 use sha2::{Digest, Sha256};
 
 /// Bytes hashed at each end of a tensor. All bytes would take seconds for a large file; fine-tunes
@@ -26,17 +26,26 @@ pub fn fingerprint(model: &Model) -> Fingerprint {
         part(&bytes[..bytes.len().min(SAMPLE)]);
         part(&bytes[bytes.len().saturating_sub(SAMPLE)..]);
     }
+    let content = hash.clone().finalize();
     let options = model.options();
-    let form = format!("{:?} {:?} {}", options.kv_type, options.rope, options.exact);
-    part(form.as_bytes());
+    let mut form = String::new();
+    for (is_set, option) in [
+        (options.kv_type == KvType::Q8_0, " --kv-type q8_0"),
+        (options.rope == RopeForm::LlamaCpp, " --rope llama.cpp"),
+        (options.exact, " --exact"),
+    ] {
+        form += if is_set { option } else { "" };
+    }
+    hash.update(form.as_bytes());
     let name = model
         .metadata()
         .string("general.name")
         .unwrap_or("a model without a name");
-    let hash = hash.finalize();
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hexadecimal =
+        |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    // The file's content and the options apart: who reads it sees which of the two differs.
     Fingerprint {
-        label: format!("{name} ({})", &hash[..8]),
-        hash,
+        label: format!("{name} ({}){form}", hexadecimal(&content[..4])),
+        hash: hexadecimal(&hash.finalize()),
     }
 }
