@@ -1,7 +1,8 @@
 //! The commands that run a model, as a person would use them.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -21,8 +22,25 @@ fn fourfold(arguments: &[&str]) -> Output {
         .unwrap()
 }
 
+/// The same, fed from a pipe.
+fn fed(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fourfold"))
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What refuses its options has gone before it reads.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
 fn success(arguments: &[&str]) -> String {
-    let output = fourfold(arguments);
+    succeeded(fourfold(arguments))
+}
+
+fn succeeded(output: Output) -> String {
     assert!(
         output.status.success(),
         "{}",
@@ -33,7 +51,10 @@ fn success(arguments: &[&str]) -> String {
 
 /// The one sentence on stderr of a run that must fail with status 1.
 fn failure(arguments: &[&str]) -> String {
-    let output = fourfold(arguments);
+    failed(fourfold(arguments))
+}
+
+fn failed(output: Output) -> String {
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
     let text = String::from_utf8(output.stderr).unwrap();
@@ -137,6 +158,104 @@ fn bench_reports_speeds_beside_ceilings() {
 }
 
 #[test]
+fn bench_says_at_once_what_does_not_fit() {
+    let text = failure(&[
+        "bench", "TINY", "-d", "0,100", "-p", "16,20", "-n", "4", "-c", "110",
+    ]);
+    assert!(
+        text.contains("--depth 100 and -p 20") && text.contains("raise --ctx"),
+        "{text}"
+    );
+    let text = failure(&["bench", "TINY", "-d", "131000", "-p", "0", "-n", "128"]);
+    assert!(
+        text.contains("-n 128") && !text.contains("raise --ctx"),
+        "{text}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn bench_can_be_stopped_while_it_fills() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fourfold"));
+    command
+        .args(["bench", "-d", "130000", "-p", "0", "-n", "4"])
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR");
+    let mut session = rexpect::session::spawn_command(command, Some(60_000)).unwrap();
+    session.exp_string("filling 512 of 130000 tokens").unwrap();
+    session.send_control('c').unwrap();
+    session.exp_string("interrupted").unwrap();
+    session.exp_eof().unwrap();
+}
+
+#[test]
+fn a_dash_is_standard_input() {
+    let tokens = |arguments: &[&str]| succeeded(fed(arguments, "hé".as_bytes()));
+    let json = tokens(&["tokenize", "-f", "-", "--json"]);
+    assert_eq!(json, tokens(&["tokenize", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["tokens"][0]["text"], "h");
+    assert_eq!(json["tokens"][2]["bytes"].as_array().unwrap().len(), 1);
+    let empty: serde_json::Value =
+        serde_json::from_str(&succeeded(fed(&["tokenize", "--json"], b""))).unwrap();
+    assert_eq!(empty, serde_json::json!({"tokens": []}));
+
+    let text = succeeded(fed(&["perplexity", "-f", "-"], b"one two three"));
+    assert!(text.starts_with("perplexity "), "{text}");
+    let text = failed(fed(&["perplexity", "-f", "-"], b"x"));
+    assert!(text.contains("standard input has 1 tokens"), "{text}");
+
+    // What a suite calls its tasks cannot drive the terminal.
+    let suite = br#"{"group":"\u001b[31mred","prompt":"Who are you?","expected":"x"}"#;
+    let table = succeeded(fed(&["eval", "--suite", "-", "-n", "2"], suite));
+    assert!(
+        table.contains("\\u{1b}[31mred") && !table.contains('\x1b'),
+        "{table}"
+    );
+    for arguments in [["eval", "--suite", "-"], ["prompt", "-m", "-"]] {
+        let text = failed(fed(&arguments, b"ab\xFF"));
+        assert!(
+            text.contains("standard input is no UTF-8 text: byte 2"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn nothing_asked_is_no_success() {
+    let empty = fed(&["eval", "--suite", "-"], b"\n\n");
+    assert!(failed(empty).contains("a question on each line"));
+    let text = failure(&["eval", "--part", "0.0001"]);
+    assert!(text.contains("give a larger part"), "{text}");
+}
+
+#[test]
+fn the_context_is_explained_where_it_is_a_piece() {
+    let text = success(&["perplexity", "--help"]);
+    assert!(text.contains("Tokens of a piece [default: 512]"), "{text}");
+    let text = failure(&["perplexity", "-f", "README.md", "-c", "1"]);
+    assert!(
+        text.contains("--ctx is 1") && !text.contains("README"),
+        "{text}"
+    );
+}
+
+#[test]
+fn days_that_do_not_exist_are_wrong_usage() {
+    for day in ["2025-02-30", "2025-13-01", "0000-00-00"] {
+        let output = fed(&["prompt", "-m", "-", "--date", day], b"[]");
+        assert_eq!(output.status.code(), Some(2), "{day}");
+    }
+}
+
+#[test]
+fn devices_looks_at_the_model() {
+    assert!(failure(&["devices", "missing.gguf"]).contains("missing.gguf"));
+    let alone = fourfold(&["devices", "--ctx", "64"]);
+    assert_eq!(alone.status.code(), Some(2));
+}
+
+#[test]
 fn devices_names_the_kernels() {
     let text = success(&["devices"]);
     assert!(
@@ -169,4 +288,34 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
     assert!(failure(&["logits", "TINY", "--tokens", "1", "-o", &out]).contains("--force"));
     assert_eq!(std::fs::read(&out).unwrap(), b"mine");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn outputs_that_cannot_be_are_refused_before_they_are_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (one, same) = (path("x.npy"), path("./x.npy"));
+    for routing in [&one, &same] {
+        let arguments = ["logits", "TINY", "--tokens", "1", "-o"];
+        let text = failure(&[&arguments[..], &[&one, "--routing", routing]].concat());
+        assert!(text.contains("give two files"), "{text}");
+    }
+    for arguments in [
+        &["logits", "TINY", "--tokens", "1", "-o", "-"][..],
+        &[
+            "logits",
+            "TINY",
+            "--tokens",
+            "1",
+            "-o",
+            &one,
+            "--routing",
+            "-",
+        ],
+        &["perplexity", "-f", "README.md", "--save-logits", "-"],
+    ] {
+        let text = failure(arguments);
+        assert!(text.contains("./-"), "{text}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

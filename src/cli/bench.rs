@@ -5,7 +5,7 @@ use super::{devices, interrupt, terminal};
 use anyhow::bail;
 use fourfold::model::{Batch, Ceilings, Logits, Model, Sequence};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Measure the speed of a model, and this machine's ceilings in the same run
@@ -80,34 +80,19 @@ struct Result {
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
     interrupt::install()?;
+    let tests = tests(&args)?;
     let start = Instant::now();
     let model = args.model.open()?;
+    check_room(&model, &args.depth, &tests)?;
     let mut logits = Logits::default();
     model.extend(&mut model.new_sequence(), &[0], &mut logits)?;
     let first_token = start.elapsed();
 
-    let prompts = args
-        .prompt
-        .iter()
-        .filter(|&&n| n > 0)
-        .map(|&n| Test::Prompt(n));
-    let generates = args
-        .generate
-        .iter()
-        .filter(|&&n| n > 0)
-        .map(|&n| Test::Generate(n));
-    let tests: Vec<Test> = prompts.chain(generates).collect();
-    if tests.is_empty() {
-        bail!("nothing to measure: give -p or -n a number above 0");
-    }
     // Before and after, because the speed of shared machines drifts.
     let before = model.ceilings();
     let mut results = Vec::new();
     for &depth in &args.depth {
-        let mut filled = model.new_sequence();
-        if depth > 0 {
-            model.extend(&mut filled, &tokens(&model, depth), &mut logits)?;
-        }
+        let filled = fill(&model, depth, &mut logits)?;
         for &test in &tests {
             let mut speeds = Vec::new();
             // The first run is not counted: it takes memory and fills the processor's caches.
@@ -149,7 +134,73 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     print(&model, &results, &ceilings, args.output)
 }
 
+fn tests(args: &Args) -> anyhow::Result<Vec<Test>> {
+    let above_zero = |numbers: &[usize], test: fn(usize) -> Test| -> Vec<Test> {
+        let numbers = numbers.iter().filter(|&&number| number > 0);
+        numbers.map(|&number| test(number)).collect()
+    };
+    let mut tests = above_zero(&args.prompt, Test::Prompt);
+    tests.extend(above_zero(&args.generate, Test::Generate));
+    if tests.is_empty() {
+        bail!("nothing to measure: give -p or -n a number above 0");
+    }
+    Ok(tests)
+}
+
+/// Refuses what does not fit, before the minutes that filling takes.
+fn check_room(model: &Model, depths: &[usize], tests: &[Test]) -> anyhow::Result<()> {
+    let most = model.config().context;
+    let (limit, remedy) = match model.options().context {
+        0 => (most, ""),
+        limit if limit < most => (limit, ", or raise --ctx"),
+        limit => (limit, ""),
+    };
+    let longest = tests.iter().max_by_key(|test| test.tokens());
+    let (Some(depth), Some(test)) = (depths.iter().max(), longest) else {
+        return Ok(());
+    };
+    if depth.saturating_add(test.tokens()) > limit {
+        let option = test.option();
+        bail!(
+            "--depth {depth} and {option} {} do not fit in a context of {limit} tokens: lower one of them{remedy}",
+            test.tokens()
+        );
+    }
+    Ok(())
+}
+
+/// A sequence of so many tokens. On a large model that takes minutes, so it shows how far it is and can be stopped.
+fn fill(model: &Model, depth: usize, logits: &mut Logits) -> anyhow::Result<Sequence> {
+    let shows_status = terminal::stderr_has_color() && io::stderr().is_terminal();
+    let mut sequence = model.new_sequence();
+    let mut filling = Ok(());
+    for piece in tokens(model, depth).chunks(model.chunk()) {
+        if shows_status {
+            eprint!("\r\x1b[2Kfilling {} of {depth} tokens", sequence.len());
+        }
+        filling = match interrupt::requested() {
+            true => Err(interrupt::Interrupted.into()),
+            false => (model.extend(&mut sequence, piece, logits)).map_err(anyhow::Error::from),
+        };
+        if filling.is_err() {
+            break;
+        }
+    }
+    if shows_status {
+        eprint!("\r\x1b[2K");
+    }
+    filling.map(|()| sequence)
+}
+
 impl Test {
+    /// The option that asks for it.
+    fn option(self) -> &'static str {
+        match self {
+            Test::Prompt(_) => "-p",
+            Test::Generate(_) => "-n",
+        }
+    }
+
     fn name(self) -> String {
         match self {
             Test::Prompt(n) => format!("pp{n}"),
@@ -193,6 +244,9 @@ fn measure(
         Test::Prompt(_) => model.extend(&mut sequence, &tokens, logits)?,
         Test::Generate(_) => {
             for &token in &tokens {
+                if interrupt::requested() {
+                    bail!(interrupt::Interrupted);
+                }
                 let batch = Batch::continuing(sequence.len(), &[token]);
                 model.forward(&batch, &mut [&mut sequence], logits)?;
             }
