@@ -7,7 +7,7 @@ use rexpect::session::{PtySession, spawn_command};
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// The editor puts the cursor behind the empty prompt.
@@ -270,19 +270,28 @@ fn without_speed(text: &str) -> String {
     lines[..lines.len().saturating_sub(1)].join("\n")
 }
 
-#[test]
-fn a_pipe_gets_answers_only() {
-    let state = tempfile::tempdir().unwrap();
-    let mut child = chat(state.path(), &["--regex", "yes|no"])
+/// What comes of a pipe's text.
+fn piped(state: &Path, arguments: &[&str], text: &[u8]) -> Output {
+    let mut child = chat(state, arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut input = child.stdin.take().unwrap();
-    input.write_all(b"Is it?\nIs it not?\n").unwrap();
+    input.write_all(text).unwrap();
     drop(input);
-    let output = child.wait_with_output().unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_pipe_gets_answers_only() {
+    let state = tempfile::tempdir().unwrap();
+    let output = piped(
+        state.path(),
+        &["--regex", "yes|no"],
+        b"Is it?\nIs it not?\n",
+    );
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -291,4 +300,33 @@ fn a_pipe_gets_answers_only() {
         lines.iter().all(|line| ["yes", "no"].contains(line)),
         "{text:?}"
     );
+}
+
+#[test]
+fn a_failed_turn_of_a_pipe_is_the_status() {
+    let state = tempfile::tempdir().unwrap();
+    let arguments = ["--regex", "yes|no", "-c", "120"];
+    let long = format!("Is it?\n{}\nIs it not?\n", "one two three ".repeat(50));
+    let output = piped(state.path(), &arguments, long.as_bytes());
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text:?}");
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(message.matches("error:").count(), 1, "{message}");
+}
+
+#[test]
+fn bytes_of_a_pipe_that_are_no_text_are_said_with_their_line() {
+    let state = tempfile::tempdir().unwrap();
+    let session = state.path().join("kept.session");
+    let arguments = ["--regex", "yes|no", "--session", session.to_str().unwrap()];
+    let output = piped(state.path(), &arguments, b"Is it?\nab\xFFc\n");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.stdout.iter().filter(|&&it| it == b'\n').count(), 1);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        message.contains("standard input is no UTF-8 text: byte 2 of line 2"),
+        "{message}"
+    );
+    assert!(session.exists(), "what was said is kept");
 }

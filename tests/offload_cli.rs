@@ -74,6 +74,12 @@ fn a_build_without_a_gpu_says_how_to_get_one() {
     }
     let output = fourfold(&["devices"]);
     assert!(stdout(&output).contains("this build has only the processor"));
+    let output = fourfold(&["devices", &tiny, "--gpu-memory", "12GiB"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("--features vulkan"));
+    let output = fourfold(&["devices", &tiny, "--ctx", "64"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("plan          none"));
 }
 
 #[cfg(feature = "gpu")]

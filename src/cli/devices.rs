@@ -1,7 +1,8 @@
 //! `fourfold devices`: what this machine has to compute with.
 
-use super::model_file::ModelArgs;
+use super::model_file::{self, ModelArgs};
 use super::terminal;
+use clap::ArgGroup;
 use fourfold::kernels::Kernels;
 use fourfold::model::{memory, offload};
 use fourfold::threads::Pool;
@@ -11,6 +12,7 @@ use std::io::Write;
 ///
 /// With a model: also what of it would go on a GPU.
 #[derive(clap::Args)]
+#[command(group = ArgGroup::new("planning").args(PLANNING).multiple(true).requires("model"))]
 #[command(after_help = "Examples:
   fourfold devices
   fourfold devices model.gguf --ctx 32768 --gpu-memory 12GiB
@@ -20,8 +22,28 @@ pub struct Args {
     model: ModelArgs,
 }
 
+/// Options that say nothing without a model.
+const PLANNING: [&str; 7] = [
+    "ctx",
+    "gpu_layers",
+    "cpu_moe",
+    "device",
+    "gpu_memory",
+    "bring_experts",
+    "dry_run",
+];
+
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    let mut model = args.model;
+    let has_model = model.model.is_some();
+    // What is wrong with the model or an option is said at once, not below a page of other things.
+    if has_model && offload::AVAILABLE {
+        model_file::open(model.model.as_deref())?;
+    } else if has_model {
+        model.gpu.dry_run = false;
+        model.open()?;
+    }
     let kernels = Kernels::detect()?;
     let mut names: Vec<_> = Kernels::available().iter().map(Kernels::isa).collect();
     names.dedup();
@@ -60,10 +82,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             out,
             "GPU           none: this build has only the processor ({how} adds GPUs)"
         )?;
+        if has_model {
+            writeln!(
+                out,
+                "plan          none: without GPU support all layers stay on the processor"
+            )?;
+        }
     }
     out.flush()?;
-    if args.model.model.is_some() && offload::AVAILABLE {
-        let mut model = args.model;
+    if has_model && offload::AVAILABLE {
         model.gpu.dry_run = true;
         model.open()?;
     }

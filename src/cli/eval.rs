@@ -3,7 +3,7 @@
 use super::model_file::ModelArgs;
 use super::progress::Progress;
 use super::prompt::{self, Date};
-use super::{interrupt, talking, terminal};
+use super::{interrupt, talking, terminal, tokenize};
 use anyhow::{Context, bail};
 use fourfold::harmony::{Answer, Effort, chat};
 use fourfold::sample::Settings;
@@ -31,7 +31,7 @@ const BUILT_IN: &str = include_str!("../../demo/suite.jsonl");
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The questions [default: the 1,000 held-out ones of the built-in model]
+    /// The questions; - is standard input [default: the 1,000 held-out ones of the built-in model]
     #[arg(long, value_name = "FILE")]
     suite: Option<PathBuf>,
     /// Ask only this part of the questions, spread evenly
@@ -145,15 +145,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     let text = match &args.suite {
-        Some(file) => {
-            std::fs::read_to_string(file).with_context(|| format!("cannot read {file:?}"))?
-        }
+        Some(file) => tokenize::read_text(file)?,
         None => BUILT_IN.to_owned(),
     };
-    let name = args
-        .suite
-        .clone()
-        .unwrap_or_else(|| "the built-in suite".into());
+    let name = match &args.suite {
+        Some(file) => tokenize::name(file),
+        None => "the built-in suite".to_owned(),
+    };
+    let chosen = chosen(&text, args.part);
+    if chosen.is_empty() && text.trim().is_empty() {
+        bail!("{name} is empty: a suite has a question on each line");
+    }
+    if chosen.is_empty() {
+        bail!(
+            "--part {} of {name} is less than one question: give a larger part",
+            args.part
+        );
+    }
     interrupt::install()?;
     let settings = Settings {
         temperature: 0.0,
@@ -162,17 +170,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut session = Session::new(talking::generator(&args.model)?, settings, 0)?;
     session.options.max_tokens = Some(args.max_tokens);
 
-    let progress = Progress::bytes("Asking", text.len() as u64);
+    let bytes: usize = chosen.iter().map(|(_, line)| line.len()).sum();
+    let progress = Progress::bytes("Asking", bytes as u64);
     let mut scores: BTreeMap<String, Score> = BTreeMap::new();
-    let (mut due, mut wrong_left) = (0.0, args.show_wrong);
-    for (index, line) in text.lines().enumerate() {
-        progress.add(line.len() as u64 + 1);
-        due += args.part;
-        if line.trim().is_empty() || due < 1.0 - 1e-9 {
-            continue;
-        }
-        due -= 1.0;
-        let place = || format!("{}, line {}", name.display(), index + 1);
+    let mut wrong_left = args.show_wrong;
+    for (number, line) in chosen {
+        progress.add(line.len() as u64);
+        let place = || format!("{name}, line {number}");
         let question: Question = serde_json::from_str(line).with_context(place)?;
         let (answer, tokens, time) = ask(&mut session, &question, &args).with_context(place)?;
         let right = question.expected.is_met(&answer).with_context(place)?;
@@ -190,6 +194,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     drop(progress);
     print(&scores, args.json)
+}
+
+/// The questions to ask, spread evenly: the number of the line and the line.
+fn chosen(text: &str, part: f64) -> Vec<(usize, &str)> {
+    let mut due = 0.0;
+    let mut is_due = || {
+        due += part;
+        // A tenth, ten times, is a little less than 1.
+        let is_due = due >= 1.0 - 1e-9;
+        due -= f64::from(u8::from(is_due));
+        is_due
+    };
+    let lines = (1..).zip(text.lines());
+    lines
+        .filter(|(_, line)| !line.trim().is_empty() && is_due())
+        .collect()
 }
 
 /// The answer, its tokens and the time they took.
@@ -267,7 +287,7 @@ fn print(scores: &BTreeMap<String, Score>, as_json: bool) -> anyhow::Result<()> 
     }
     let width = scores
         .keys()
-        .map(|group| group.chars().count())
+        .map(|group| terminal::plain(group).chars().count())
         .max()
         .unwrap_or(0)
         .max(4);
@@ -287,6 +307,7 @@ fn print(scores: &BTreeMap<String, Score>, as_json: bool) -> anyhow::Result<()> 
             tokens,
             ..
         } = score;
+        let group = terminal::plain(group);
         let (percent, speed) = (100.0 * score.accuracy(), score.speed());
         writeln!(
             out,
@@ -294,4 +315,18 @@ fn print(scores: &BTreeMap<String, Score>, as_json: bool) -> anyhow::Result<()> 
         )?;
     }
     Ok(out.flush()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_of_the_questions_whatever_stands_between_them() {
+        let text = "a\n\nb\n \nc\n\nd\n";
+        assert_eq!(chosen(text, 0.5), [(3, "b"), (7, "d")]);
+        assert_eq!(chosen(text, 1.0).len(), 4);
+        assert_eq!(chosen(&"x\n".repeat(1000), 0.1).len(), 100);
+        assert!(chosen(text, 0.2).is_empty() && chosen("\n", 1.0).is_empty());
+    }
 }

@@ -7,7 +7,7 @@ use anyhow::bail;
 use fourfold::model::{Batch, Logits, Model, Routing};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Tokens in a pass when all logits are kept: with gpt-oss's vocabulary 100 MB of them.
 const PIECE: usize = 128;
@@ -41,6 +41,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    check_names(&args.output, args.routing.as_deref())?;
     interrupt::install()?;
     let mut out = Output::create(&args.output, args.force)?;
     let mut routing_out = match &args.routing {
@@ -90,6 +91,33 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         file.finish()?;
     }
     out.finish()
+}
+
+/// Refuses two outputs of one name: the second to be finished would replace the first.
+fn check_names(output: &Path, routing: Option<&Path>) -> anyhow::Result<()> {
+    refuse_pipe("-o", output)?;
+    let Some(routing) = routing else {
+        return Ok(());
+    };
+    refuse_pipe("--routing", routing)?;
+    // However they are spelled: the folder has to exist, the file need not.
+    let place = |path: &Path| {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    if output == routing || place(output).is_some_and(|it| Some(it) == place(routing)) {
+        bail!("-o and --routing both name {output:?}: give two files");
+    }
+    Ok(())
+}
+
+/// Refuses - as an output: a file gets its name when it is whole, and a pipe has none.
+pub fn refuse_pipe(option: &str, path: &Path) -> anyhow::Result<()> {
+    if path == Path::new("-") {
+        bail!("{option} cannot write to standard output: name a file (one called - is ./-)");
+    }
+    Ok(())
 }
 
 fn append(routing: &mut Routing, part: Routing) {

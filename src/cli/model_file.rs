@@ -20,7 +20,7 @@ pub struct ModelArgs {
     /// The model, a .gguf file; of a split one the first part [default: the built-in demo model]
     #[arg(value_name = "MODEL")]
     pub model: Option<PathBuf>,
-    /// Most tokens that the conversation may have [default: all that the model was made for]
+    /// Most tokens that the context may hold [default: all that the model was made for]
     #[arg(
         short,
         long,

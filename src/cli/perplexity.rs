@@ -2,7 +2,7 @@
 
 use super::model_file::ModelArgs;
 use super::output::Output;
-use super::{interrupt, npy, terminal};
+use super::{interrupt, logits, npy, terminal, tokenize};
 use anyhow::{Context, bail};
 use fourfold::model::{Batch, Logits, Model};
 use fourfold::tokenizer::Tokenizer;
@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Tokens of a piece when --ctx is not given.
 const PIECE: usize = 512;
+/// Shorter pieces leave nothing to predict from.
+const SHORTEST: usize = 4;
 /// Tokens in a pass: with gpt-oss's vocabulary 100 MB of logits.
 const PASS: usize = 128;
 
@@ -21,6 +23,7 @@ const PASS: usize = 128;
 /// The text is cut into pieces of --ctx tokens [default: 512]. Each is read from an empty cache, and the predictions in
 /// its second half count, as in llama.cpp. With --kl-base, also says how far the predictions are from saved ones.
 #[derive(clap::Args)]
+#[command(mut_arg("ctx", |ctx| ctx.help("Tokens of a piece [default: 512]")))]
 #[command(after_help = "Examples:
   fourfold perplexity model.gguf -f text.txt
   fourfold perplexity model.gguf -f text.txt --exact --save-logits exact.npy
@@ -28,7 +31,7 @@ const PASS: usize = 128;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The text
+    /// A file with the text; - is standard input
     #[arg(short, long)]
     file: PathBuf,
     /// Write all logits that count, as a float32 NumPy file of shape [predictions, vocabulary]
@@ -47,21 +50,27 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    let asked = args.model.ctx;
+    if (1..SHORTEST).contains(&asked) {
+        bail!("--ctx is {asked}, but a piece of at least {SHORTEST} tokens is needed");
+    }
+    if let Some(path) = &args.save_logits {
+        logits::refuse_pipe("--save-logits", path)?;
+    }
     interrupt::install()?;
-    let text = std::fs::read(&args.file)
-        .with_context(|| format!("cannot read {}", args.file.display()))?;
+    let text = tokenize::read(&args.file)?;
     let model = args.model.open()?;
     let mut tokens = Vec::new();
     Tokenizer::from_gguf(model.file())?.encode_bytes_into(&text, &mut tokens);
-    let piece = match args.model.ctx {
+    let piece = match asked {
         0 => PIECE.min(model.config().context),
         ctx => ctx,
     };
     let piece = piece.min(tokens.len());
-    if piece < 4 {
+    if piece < SHORTEST {
         bail!(
-            "{} has {} tokens: at least 4 are needed",
-            args.file.display(),
+            "{} has {} tokens: at least {SHORTEST} are needed",
+            tokenize::name(&args.file),
             tokens.len()
         );
     }

@@ -5,7 +5,7 @@ use anyhow::Context;
 use fourfold::harmony::{self, Effort, Encoder, chat};
 use fourfold::tokenizer::Tokenizer;
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Show a conversation exactly as the model will see it
 ///
@@ -66,11 +66,8 @@ impl From<ReasoningEffort> for Effort {
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let file = Some(args.messages.as_path()).filter(|path| *path != Path::new("-"));
-    let bytes = tokenize::read(file)?;
-    let json = String::from_utf8(bytes)
-        .with_context(|| format!("{:?} is not UTF-8 text", args.messages))?;
-    let request = chat::Request::parse(&json).with_context(|| format!("{:?}", args.messages))?;
+    let json = tokenize::read_text(&args.messages)?;
+    let request = chat::Request::parse(&json).with_context(|| tokenize::name(&args.messages))?;
     let date = match args.date {
         Some(Date::None) => None,
         Some(Date::Given(date)) => Some(date),
@@ -106,8 +103,52 @@ pub fn date(text: &str) -> Result<Date, String> {
     let form = text
         .chars()
         .map(|it| if it.is_ascii_digit() { '0' } else { it });
-    if form.eq("0000-00-00".chars()) {
-        return Ok(Date::Given(text.to_owned()));
+    match form.eq("0000-00-00".chars()) {
+        true if is_day(text) => Ok(Date::Given(text.to_owned())),
+        true => Err("there is no such day".to_owned()),
+        false => Err("a date as 2025-06-28 or none is expected".to_owned()),
     }
-    Err("a date as 2025-06-28 or none is expected".to_owned())
+}
+
+/// Whether a date of the right form is in the calendar.
+fn is_day(text: &str) -> bool {
+    let mut numbers = text.split('-').filter_map(|part| part.parse::<u32>().ok());
+    let (Some(year), Some(month), Some(day)) = (numbers.next(), numbers.next(), numbers.next())
+    else {
+        return false;
+    };
+    let is_leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
+    let days = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + u32::from(is_leap),
+        _ => 0,
+    };
+    (1..=days).contains(&day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_days_of_the_calendar() {
+        for day in ["2025-06-28", "2024-02-29", "2000-02-29", "2025-12-31"] {
+            assert!(matches!(date(day), Ok(Date::Given(given)) if given == day));
+        }
+        assert!(matches!(date("none"), Ok(Date::None)));
+        for wrong in [
+            "2025-02-30",
+            "2025-02-29",
+            "1900-02-29",
+            "2025-13-01",
+            "2025-04-31",
+            "2025-06-00",
+            "0000-00-00",
+            "2025-6-28",
+            "tomorrow",
+        ] {
+            assert!(date(wrong).is_err(), "{wrong}");
+        }
+    }
 }

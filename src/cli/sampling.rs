@@ -9,66 +9,56 @@ use fourfold::tokenizer::Tokenizer;
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the likeliest token
-    #[arg(
-        long,
-        value_name = "T",
-        default_value_t = 1.0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
     temp: f32,
     /// Choose among the K likeliest tokens; 0 is off
-    #[arg(long, value_name = "K", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "K",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
     top_k: u32,
     /// Choose among the likeliest tokens that together have probability P
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
     top_p: f32,
     /// Choose among tokens at least P times as likely as the likeliest
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
     min_p: f32,
     /// Choose among tokens about as surprising as expected, up to probability P
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
     typical: f32,
     /// Repeat the choices of an earlier run [default: a new seed each time]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Make tokens that occurred less likely; 1 is off
-    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
     repeat_penalty: f32,
     /// How many tokens back the three repetition penalties look; -1 is the whole context
+    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = window_size)]
+    repeat_last_n: i64,
+    /// Lower the logit of every token that occurred
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
+    presence_penalty: f32,
+    /// Lower the logit of every token by how often it occurred
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
+    frequency_penalty: f32,
+    /// Punish repeated passages; 0 is off, 0.8 is usual
+    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
+    dry_multiplier: f32,
+    /// How fast that punishment grows with the passage
+    #[arg(long, value_name = "X", default_value_t = 1.75, allow_negative_numbers = true, value_parser = number)]
+    dry_base: f32,
+    /// The longest passage that may be repeated freely
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 64,
+        default_value_t = 2,
         allow_negative_numbers = true
     )]
-    repeat_last_n: i64,
-    /// Lower the logit of every token that occurred
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
-    presence_penalty: f32,
-    /// Lower the logit of every token by how often it occurred
-    #[arg(
-        long,
-        value_name = "X",
-        default_value_t = 0.0,
-        allow_negative_numbers = true
-    )]
-    frequency_penalty: f32,
-    /// Punish repeated passages; 0 is off, 0.8 is usual
-    #[arg(long, value_name = "X", default_value_t = 0.0)]
-    dry_multiplier: f32,
-    /// How fast that punishment grows with the passage
-    #[arg(long, value_name = "X", default_value_t = 1.75)]
-    dry_base: f32,
-    /// The longest passage that may be repeated freely
-    #[arg(long, value_name = "N", default_value_t = 2)]
     dry_allowed_length: usize,
     /// How many tokens back it looks; -1 is the whole context
-    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = window_size)]
     dry_penalty_last_n: i64,
     /// Text that ends a passage [default: line break, colon, quote, star]
     #[arg(long, value_name = "TEXT")]
@@ -109,7 +99,8 @@ impl SamplingArgs {
             let bias = bias(text, tokenizer.vocabulary_len())?;
             settings.logit_bias.push(bias);
         }
-        settings.check()?;
+        // The library knows settings by the names of these options.
+        settings.check().map_err(|error| anyhow!("--{error}"))?;
         Ok((settings, self.seed.unwrap_or_else(Random::seed_from_clock)))
     }
 
@@ -138,6 +129,23 @@ impl SamplingArgs {
     }
 }
 
+/// Reads a number. The rules for each setting name the end of a range that people miss; further out than this is no number
+/// to compute with.
+fn number(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.abs() <= 1e6 => Ok(number),
+        _ => Err("a finite number up to 1000000 is expected".into()),
+    }
+}
+
+/// Reads how far back a penalty looks.
+fn window_size(text: &str) -> Result<i64, String> {
+    match text.parse() {
+        Ok(tokens) if tokens >= -1 => Ok(tokens),
+        _ => Err("a number of tokens, or -1 for the whole context, is expected".into()),
+    }
+}
+
 fn window(tokens: i64) -> usize {
     usize::try_from(tokens).unwrap_or(usize::MAX)
 }
@@ -155,11 +163,8 @@ fn bias(text: &str, vocabulary: usize) -> anyhow::Result<(u32, f32)> {
 
 /// Changes one setting by its name, for the REPL's /set; the seed is not among them.
 pub fn set(settings: &mut Settings, name: &str, value: &str) -> anyhow::Result<()> {
-    let number = || -> anyhow::Result<f32> {
-        value
-            .parse()
-            .map_err(|_| anyhow!("{name} takes a number, not {value:?}"))
-    };
+    let explained = |expected| anyhow!("{name} is {value:?}, but {expected}");
+    let number = || number(value).map_err(explained);
     let whole = || -> anyhow::Result<i64> {
         value
             .parse()
@@ -173,12 +178,17 @@ pub fn set(settings: &mut Settings, name: &str, value: &str) -> anyhow::Result<(
         "min-p" => changed.min_p = number()?,
         "typical" => changed.typical_p = number()?,
         "repeat-penalty" => changed.repetition.repeat = number()?,
-        "repeat-last-n" => changed.repetition.window = window(whole()?),
+        "repeat-last-n" => {
+            changed.repetition.window = window(window_size(value).map_err(explained)?);
+        }
         "presence-penalty" => changed.repetition.presence = number()?,
         "frequency-penalty" => changed.repetition.frequency = number()?,
         "dry-multiplier" => changed.dry.multiplier = number()?,
         "dry-base" => changed.dry.base = number()?,
-        "dry-allowed-length" => changed.dry.allowed_length = window(whole()?),
+        "dry-allowed-length" => {
+            changed.dry.allowed_length =
+                usize::try_from(whole()?).context("dry-allowed-length is 0 or more")?;
+        }
         _ => bail!("there is no setting {name:?}: /params lists them"),
     }
     changed.check()?;
@@ -229,6 +239,9 @@ mod tests {
             ("temp", "warm"),
             ("top-p", "2"),
             ("top-k", "-1"),
+            ("temp", "inf"),
+            ("repeat-last-n", "-5"),
+            ("dry-allowed-length", "-1"),
             ("heat", "1"),
         ] {
             set(&mut settings, name, value).unwrap_err();

@@ -1,11 +1,15 @@
 //! `fourfold tokenize`: text to token ids.
 
 use super::{model_file, terminal};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use fourfold::tokenizer::Tokenizer;
 use serde_json::{Value, json};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+
+/// The limit that `run` has too: more is rather the wrong file than a text.
+const MOST_BYTES: u64 = 64 << 20;
 
 /// Show the tokens of a text
 ///
@@ -26,9 +30,9 @@ pub struct Args {
         allow_hyphen_values = true
     )]
     prompt: Option<String>,
-    /// A file with the text
-    #[arg(short, long)]
-    file: Option<PathBuf>,
+    /// A file with the text; - is standard input
+    #[arg(short, long, default_value = "-", hide_default_value = true)]
+    file: PathBuf,
     /// One JSON object: {"tokens":[{"id":13225,"text":"Hello"}, ...]}
     #[arg(long)]
     json: bool,
@@ -39,14 +43,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let tokenizer = Tokenizer::from_gguf(&model_file::open(args.model.as_deref())?)?;
     let text = match args.prompt {
         Some(prompt) => prompt.into_bytes(),
-        None => read(args.file.as_deref())?,
+        None => read(&args.file)?,
     };
     let mut ids = Vec::new();
     tokenizer.encode_bytes_into(&text, &mut ids);
     let mut out = terminal::stdout();
     if args.json {
-        let tokens: Vec<Value> = ids.iter().map(|&id| describe(&tokenizer, id)).collect();
-        writeln!(out, "{}", json!({ "tokens": tokens }))?;
+        // One by one: as values, the tokens of a long text would take a hundred times its memory.
+        write!(out, "{{\"tokens\":[")?;
+        for (index, &id) in ids.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(out, "{comma}{}", describe(&tokenizer, id))?;
+        }
+        writeln!(out, "]}}")?;
     } else {
         for id in ids {
             let bytes = tokenizer.token_bytes(id);
@@ -70,16 +79,47 @@ fn describe(tokenizer: &Tokenizer, id: u32) -> Value {
     }
 }
 
-/// The bytes of a file, or of standard input.
-pub fn read(path: Option<&Path>) -> anyhow::Result<Vec<u8>> {
-    match path {
-        Some(path) => std::fs::read(path).with_context(|| format!("cannot read {path:?}")),
-        None => {
-            let mut bytes = Vec::new();
-            std::io::stdin()
-                .read_to_end(&mut bytes)
-                .context("cannot read standard input")?;
-            Ok(bytes)
+/// The bytes of an input file; - is standard input.
+pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let done = match is_pipe(path) {
+        true => std::io::stdin()
+            .take(MOST_BYTES + 1)
+            .read_to_end(&mut bytes),
+        false => {
+            File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
         }
+    };
+    done.with_context(|| format!("cannot read {}", name(path)))?;
+    if bytes.len() as u64 > MOST_BYTES {
+        bail!(
+            "{} is longer than {} MiB: give a part of it",
+            name(path),
+            MOST_BYTES >> 20
+        );
     }
+    Ok(bytes)
+}
+
+/// The same as text.
+pub fn read_text(path: &Path) -> anyhow::Result<String> {
+    String::from_utf8(read(path)?).map_err(|error| {
+        let position = error.utf8_error().valid_up_to();
+        anyhow::anyhow!(
+            "{} is no UTF-8 text: byte {position} starts no character",
+            name(path)
+        )
+    })
+}
+
+/// What messages call an input file.
+pub fn name(path: &Path) -> String {
+    match is_pipe(path) {
+        true => "standard input".into(),
+        false => format!("{path:?}"),
+    }
+}
+
+fn is_pipe(path: &Path) -> bool {
+    path == Path::new("-")
 }

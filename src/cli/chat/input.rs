@@ -1,6 +1,7 @@
 //! Reading what a person types: history, multi-line input, completion.
 
 use super::commands::{self, Choices};
+use anyhow::{Context as _, anyhow};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
@@ -11,6 +12,7 @@ use rustyline::{
     Cmd, CompletionType, Config, Context, Editor, Helper, KeyCode, KeyEvent, Modifiers,
 };
 use std::borrow::Cow;
+use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
 /// What came from the keyboard, or from a pipe in its place.
@@ -27,6 +29,8 @@ pub enum Typed {
 pub struct Input {
     editor: Editor<Assistant, FileHistory>,
     history: Option<PathBuf>,
+    /// Lines that a pipe has given.
+    lines: usize,
 }
 
 impl Input {
@@ -50,25 +54,36 @@ impl Input {
             // The first run has none yet.
             let _ = editor.load_history(file);
         }
-        Ok(Self { editor, history })
+        Ok(Self {
+            editor,
+            history,
+            lines: 0,
+        })
     }
 
     /// Waits for a line, or for several when the first asks for more; `initial` is there to be edited.
-    pub fn read(&mut self, prompt: &str, initial: &str) -> Result<Typed, ReadlineError> {
+    pub fn read(&mut self, prompt: &str, initial: &str) -> anyhow::Result<Typed> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() {
+            let text = read_message(&mut stdin.lock(), &mut self.lines)?;
+            return Ok(text.map_or(Typed::End, |text| self.typed(&text)));
+        }
         match self.editor.readline_with_initial(prompt, (initial, "")) {
-            Ok(line) => {
-                if !line.trim().is_empty() {
-                    let _ = self.editor.add_history_entry(&line);
-                    self.remember();
-                }
-                Ok(Typed::Text(joined(&line)))
-            }
+            Ok(text) => Ok(self.typed(&text)),
             Err(ReadlineError::Interrupted) => Ok(Typed::Interrupted),
             Err(ReadlineError::Eof) => Ok(Typed::End),
             // The window was resized or the process continued: ask again.
             Err(ReadlineError::Signal(_)) => self.read(prompt, initial),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    fn typed(&mut self, text: &str) -> Typed {
+        if !text.trim().is_empty() {
+            let _ = self.editor.add_history_entry(text);
+            self.remember();
+        }
+        Typed::Text(joined(text))
     }
 
     /// Asks a question whose answer is no part of the history; empty when there is none.
@@ -90,6 +105,32 @@ impl Input {
                 self.history = None;
             }
         }
+    }
+}
+
+/// The next message of a pipe, of as many lines as it asks for; `lines` counts them. The editor would do the same, but its error
+/// for bytes that are no text names no place.
+fn read_message(pipe: &mut impl BufRead, lines: &mut usize) -> anyhow::Result<Option<String>> {
+    let mut text = String::new();
+    loop {
+        let mut line = Vec::new();
+        let length = pipe.read_until(b'\n', &mut line);
+        if length.context("cannot read standard input")? == 0 {
+            return Ok((!text.is_empty()).then_some(text));
+        }
+        *lines += 1;
+        let line = std::str::from_utf8(&line).map_err(|error| {
+            let byte = error.valid_up_to();
+            anyhow!(
+                "standard input is no UTF-8 text: byte {byte} of line {lines} starts no character"
+            )
+        })?;
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        text += line.strip_suffix('\r').unwrap_or(line);
+        if !is_unfinished(&text) {
+            return Ok(Some(text));
+        }
+        text.push('\n');
     }
 }
 
@@ -246,6 +287,20 @@ mod tests {
         let found = completions(&format!("/file {}/no", folder.display()));
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(found, [format!("{}/notes.txt", folder.display())]);
+    }
+
+    #[test]
+    fn a_pipe_gives_messages_and_says_where_it_is_no_text() {
+        let mut pipe = &b"one\r\ntwo \\\nthree\n\xFFfour\nfive \\\n"[..];
+        let mut lines = 0;
+        let mut next = || read_message(&mut pipe, &mut lines);
+        assert_eq!(next().unwrap().as_deref(), Some("one"));
+        assert_eq!(next().unwrap().as_deref(), Some("two \\\nthree"));
+        let error = format!("{:#}", next().unwrap_err());
+        assert!(error.contains("byte 0 of line 4 "), "{error}");
+        // What ends within a message is one all the same.
+        assert_eq!(next().unwrap().as_deref(), Some("five \\\n"));
+        assert_eq!(next().unwrap(), None);
     }
 
     #[test]

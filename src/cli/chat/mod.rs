@@ -18,6 +18,7 @@ use commands::Thinking;
 use fourfold::generate::Generator;
 use fourfold::session;
 use repl::Repl;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,8 @@ use toolbox::Toolbox;
 
 /// Talk with a model
 ///
-/// /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves.
+/// /help lists the commands. Ctrl-C stops an answer, Ctrl-D leaves. Fed from a pipe, the exit status is 1 if a turn or a command
+/// failed.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   fourfold chat model.gguf
@@ -80,9 +82,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     interrupt::install_for_conversation()?;
     let think = args.think.unwrap_or_default();
     let mut repl = Repl::new(session, args.session.clone(), toolbox, think)?;
-    repl.run()?;
+    let ended = repl.run();
+    // Whatever ended it, what was said is kept.
     if let Some(file) = &args.session {
         repl.session().save(file)?;
+    }
+    ended?;
+    // A person has seen what failed; a script has only the status.
+    if repl.has_failed() && !std::io::stdin().is_terminal() {
+        std::process::exit(1);
     }
     Ok(())
 }

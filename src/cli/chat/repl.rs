@@ -26,6 +26,7 @@ pub struct Repl {
     /// Where the conversation is kept, and as what it was last sent there.
     file: Option<PathBuf>,
     kept: Conversation,
+    failed: bool,
 }
 
 /// Whether the loop goes on.
@@ -53,7 +54,13 @@ impl Repl {
             thought: String::new(),
             statistics: Statistics::default(),
             attached: Vec::new(),
+            failed: false,
         })
+    }
+
+    /// Whether anything that was asked for went wrong.
+    pub fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// The session, called back if it is being saved or prepared.
@@ -130,6 +137,7 @@ impl Repl {
                 return Err(error);
             }
             complain(Err(error));
+            self.failed = true;
         }
         self.let_go();
         Ok(Next::Read)
