@@ -16,8 +16,13 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 work=$(mktemp -d)
-# A polite signal only makes Bochs stop and ask.
-trap 'pkill -9 -f "$work/bochsrc" || true; rm -rf "$work"' EXIT
+emulator=
+finish() {
+    # A polite signal only makes Bochs stop and ask.
+    [ -z "$emulator" ] || { kill -9 "$emulator"; wait "$emulator"; } 2>/dev/null || true
+    rm -rf "$work"
+}
+trap finish EXIT
 
 tests=$(cargo test -p fourfold --release --lib --no-run 2>&1 | tee /dev/stderr | sed -nE 's/.*Executable .*\((.*)\)$/\1/p')
 [ -x "$tests" ] || { echo "avx512_emulated.sh: cargo named no test binary" >&2; exit 1; }

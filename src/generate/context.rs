@@ -124,6 +124,7 @@ impl Context {
             return Err(Error::TooLong {
                 tokens: prompt.len(),
                 limit: self.limit(),
+                model: self.model.config().context,
             });
         }
         let (position, mark) = self.plan(prompt);

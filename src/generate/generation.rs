@@ -239,17 +239,17 @@ impl<'g> Generation<'g> {
         let is_done = self.turn_end(&events);
         let is_stray = self.is_stray_answer(was_header, token);
         self.has_answered |= was_answer && !is_stray;
-        let owes_answer =
+        let misses_answer =
             is_done == Some(Finish::Stop) && self.request.answer.is_some() && !self.has_answered;
         for event in events.drain(..) {
             // Text outside the format cannot be part of an answer that a schema describes.
-            let is_end = matches!(event, Event::TurnEnd(_));
-            if !(is_stray || owes_answer && is_end) {
+            let ends_turn = matches!(event, Event::TurnEnd(_));
+            if !(is_stray || misses_answer && ends_turn) {
                 self.give(event);
             }
         }
         self.scratch = events;
-        if owes_answer && let Some(fresh) = self.fresh_parser.take() {
+        if misses_answer && let Some(fresh) = self.fresh_parser.take() {
             if let Some(parser) = self.request.parser.replace(fresh) {
                 self.outcome.messages.extend(parser.into_messages());
             }

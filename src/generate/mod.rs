@@ -30,14 +30,17 @@ pub enum Error {
     EmptyPrompt,
     /// The prompt alone is longer than the context.
     #[error(
-        "the prompt has {tokens} tokens, but the context holds {limit}: shorten it by {} tokens or raise --ctx",
-        tokens - limit
+        "the prompt has {tokens} tokens, but the context holds {limit}: shorten it by {} tokens{}",
+        tokens - limit,
+        if limit < model { " or raise --ctx" } else { ", because the model was made for no more" }
     )]
     TooLong {
         /// Tokens of the prompt.
         tokens: usize,
         /// Tokens that fit.
         limit: usize,
+        /// Tokens that the model was made for.
+        model: usize,
     },
     /// The caller asked to stop while the prompt was read.
     #[error("interrupted while reading the prompt")]

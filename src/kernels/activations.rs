@@ -41,7 +41,7 @@ const EMPTY: Record = Record {
     weighted_halves: [0.0; 2],
 };
 
-/// Behind a token's records lies, for each chunk, `-MAGIC` times the sum of its records' scales. This is how many records' room it takes.
+/// Behind a token's records lies, for each chunk, `-MAGIC` times the sum of its records' scales. This many records they take.
 const fn aways(steps: usize) -> usize {
     (steps.div_ceil(CHUNK) * size_of::<f32>()).div_ceil(size_of::<Record>())
 }

@@ -152,18 +152,19 @@ fn dots<I: Isa, const T: usize, const N: usize>(
 
 /// The experts with the highest logits, lower numbers first among equals, weighted by the softmax over those alone.
 fn choose(logits: &[f32], routes: &mut [(usize, f32)]) {
-    for slot in 0..routes.len() {
-        let taken = &routes[..slot];
-        let mut best = (0, f32::NEG_INFINITY);
-        let mut found = false;
+    // Looking each expert up among the routes would be cubic, and a file may say that all of its thousands are used.
+    let mut taken = vec![false; logits.len()];
+    for route in &mut *routes {
+        let mut best: Option<(usize, f32)> = None;
         for (expert, &logit) in logits.iter().enumerate() {
-            let free = taken.iter().all(|&(taken, _)| taken != expert);
-            if free && (!found || logit > best.1) {
-                best = (expert, logit);
-                found = true;
+            if !taken[expert] && best.is_none_or(|best| logit > best.1) {
+                best = Some((expert, logit));
             }
         }
-        routes[slot] = best;
+        if let Some((expert, _)) = best {
+            taken[expert] = true;
+        }
+        *route = best.unwrap_or((0, f32::NEG_INFINITY));
     }
     let highest = routes.first().map_or(0.0, |route| route.1);
     let mut sum = 0.0;
@@ -188,6 +189,20 @@ mod tests {
         let total = 2.0 + (-1f32).exp();
         assert_eq!(routes[0].1, 1.0 / total);
         assert_eq!(routes[2].1, (-1f32).exp() / total);
+    }
+
+    /// Cubic, this takes minutes.
+    #[test]
+    fn all_of_thousands_of_experts_can_be_chosen() {
+        const EXPERTS: usize = 8192;
+        // Each value comes several times.
+        let logits: Vec<f32> = (0..EXPERTS).map(|i| (i * 37 % 1000) as f32).collect();
+        let mut routes = vec![(0, 0.0); EXPERTS];
+        choose(&logits, &mut routes);
+        let mut expected: Vec<usize> = (0..EXPERTS).collect();
+        expected.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+        let chosen: Vec<usize> = routes.iter().map(|route| route.0).collect();
+        assert_eq!(chosen, expected);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl Engine<'_> {
             .filter(|&row| tokens[row].logits)
             .collect();
         for index in 0..on_host {
-            // After the last layer only some rows are looked at: nothing else of it needs more than keys and values of the others.
+            // Only some rows are wanted after the last layer. There the other rows give their keys and values and nothing more.
             let rows = if index == last {
                 &wanted_rows
             } else {

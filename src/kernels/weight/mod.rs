@@ -219,7 +219,7 @@ pub trait Weight: 'static {
     /// The rows hold those steps, and there is room for as many at `to`.
     unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>);
 
-    /// Does it for a type whose scales are powers of two, each row's weights times 2^`shifts`, 1 to 8, and moved up by 128.
+    /// Does it for a type whose scales are powers of two, each row's weights times 2^`shifts` (0 to 3), and moved up by 128.
     /// # Safety
     /// As for [`Weight::unpack`].
     #[inline(always)]
