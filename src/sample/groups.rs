@@ -5,8 +5,8 @@
 //! group's tokens, a few hundred, are gathered and sorted. The result is that of sorting everything.
 
 use super::Settings;
-use super::truncate::{Candidate, likelier};
-use super::vocabulary::{CHUNK, Summary, exp_negative};
+use super::truncate::{Candidate, likelier, shortest};
+use super::vocabulary::{CHUNK, Summary, Visit, each_chunk, exp_negative};
 
 /// Groups per nat; a power of two, so that multiplying is exact.
 const PER_NAT: f32 = 32.0;
@@ -175,7 +175,7 @@ impl<'a> Groups<'a> {
             let nearer = distance(a).total_cmp(&distance(b));
             nearer.then_with(|| likelier(a, b))
         });
-        truncate(&mut tokens, wanted - running);
+        shortest(&mut tokens, wanted - running);
         for at in edges {
             let group = self.kept[at].index as i32;
             let scale = self.scale;
@@ -206,7 +206,7 @@ impl<'a> Groups<'a> {
         self.kept.truncate(last + 1);
         let before = running - self.kept[last].mass;
         let mut tokens = std::mem::take(self.listed(last));
-        truncate(&mut tokens, wanted - before);
+        shortest(&mut tokens, wanted - before);
         self.set_listed(last, tokens);
     }
 
@@ -273,18 +273,6 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// Keeps the shortest beginning that holds `wanted`, one token at least.
-fn truncate(tokens: &mut Vec<Candidate>, wanted: f64) {
-    let mut running = 0.0;
-    let enough = tokens.iter().position(|it| {
-        running += f64::from(it.probability);
-        running >= wanted
-    });
-    if let Some(last) = enough {
-        tokens.truncate(last + 1);
-    }
-}
-
 /// Sum of the depths below `maximum`, weighted by probability.
 fn expected_depth(logits: &[f32], maximum: f32) -> f64 {
     let mut sum = 0.0;
@@ -330,40 +318,6 @@ fn gather(logits: &[f32], scale: Scale, group: i32, found: &mut dyn FnMut(usize)
             found,
         },
     );
-}
-
-/// Work on 256 logits at a time.
-trait Visit {
-    fn visit(&mut self, logits: &[f32; CHUNK]);
-}
-
-/// Shows all chunks, the last one filled up with minus infinity, compiled for the widest instructions that this CPU has.
-fn each_chunk(logits: &[f32], visit: &mut impl Visit) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: AVX2 was detected on the line above.
-        return unsafe { each_chunk_avx2(logits, visit) };
-    }
-    each_chunk_plain(logits, visit);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn each_chunk_avx2(logits: &[f32], visit: &mut impl Visit) {
-    each_chunk_plain(logits, visit);
-}
-
-#[inline(always)]
-fn each_chunk_plain(logits: &[f32], visit: &mut impl Visit) {
-    let (whole, rest) = logits.as_chunks::<CHUNK>();
-    for chunk in whole {
-        visit.visit(chunk);
-    }
-    if !rest.is_empty() {
-        let mut padded = [f32::NEG_INFINITY; CHUNK];
-        padded[..rest.len()].copy_from_slice(rest);
-        visit.visit(&padded);
-    }
 }
 
 struct Depth<'s> {

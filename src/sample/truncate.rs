@@ -90,7 +90,7 @@ fn survivors(
     }
     kept.sort_unstable_by(likelier);
     if settings.top_p < 1.0 {
-        top_p(kept, f64::from(settings.top_p) * total);
+        shortest(kept, f64::from(settings.top_p) * total);
     }
     if settings.min_p > 0.0 {
         let enough = kept.partition_point(|candidate| candidate.probability >= settings.min_p);
@@ -169,8 +169,8 @@ fn head(logits: &[f32], summary: &Summary, p: f64, kept: &mut Vec<Candidate>) ->
     }
 }
 
-/// Keeps the shortest prefix of the sorted candidates that holds `wanted`.
-fn top_p(kept: &mut Vec<Candidate>, wanted: f64) {
+/// Keeps the shortest beginning of the sorted candidates that holds `wanted`, one at least.
+pub(super) fn shortest(kept: &mut Vec<Candidate>, wanted: f64) {
     let mut running = 0.0;
     let enough = kept.iter().position(|candidate| {
         running += f64::from(candidate.probability);
@@ -199,7 +199,7 @@ fn typical(kept: &mut Vec<Candidate>, maximum: f32, p: f64) {
             .total_cmp(&distance(b))
             .then_with(|| likelier(a, b))
     });
-    top_p(kept, p * total);
+    shortest(kept, p * total);
 }
 
 #[cfg(test)]
@@ -241,7 +241,7 @@ mod tests {
             kept.sort_unstable_by(likelier);
         }
         let total = mass(&kept);
-        top_p(&mut kept, f64::from(settings.top_p) * total);
+        shortest(&mut kept, f64::from(settings.top_p) * total);
         let enough = kept.partition_point(|it| it.probability >= settings.min_p);
         kept.truncate(enough.max(1));
         kept

@@ -41,7 +41,13 @@ impl Summary {
     pub fn read(&mut self, logits: &[f32], temperature: f32) -> bool {
         let inverse_temperature = 1.0 / temperature;
         self.chunks.clear();
-        let has_nan = summarize(logits, inverse_temperature, &mut self.chunks);
+        let mut summarize = Summarize {
+            inverse_temperature,
+            chunks: &mut self.chunks,
+            has_nan: false,
+        };
+        each_chunk(logits, &mut summarize);
+        let has_nan = summarize.has_nan;
         self.inverse_temperature = inverse_temperature;
         self.maximum = self
             .chunks
@@ -113,40 +119,54 @@ impl Summary {
     }
 }
 
-/// Fills one [`Chunk`] per 256 logits with the widest instructions this CPU has; true when a logit
-/// is NaN.
-fn summarize(logits: &[f32], inverse_temperature: f32, chunks: &mut Vec<Chunk>) -> bool {
+/// Work on 256 logits at a time.
+pub(super) trait Visit {
+    fn visit(&mut self, logits: &[f32; CHUNK]);
+}
+
+/// Shows all chunks, the last one filled up with minus infinity, compiled for the widest instructions that this CPU has.
+pub(super) fn each_chunk(logits: &[f32], visit: &mut impl Visit) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: AVX2 was detected on the line above.
-        return unsafe { summarize_avx2(logits, inverse_temperature, chunks) };
+        return unsafe { each_chunk_avx2(logits, visit) };
     }
-    summarize_plain(logits, inverse_temperature, chunks)
+    each_chunk_plain(logits, visit);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn summarize_avx2(logits: &[f32], inverse_temperature: f32, chunks: &mut Vec<Chunk>) -> bool {
-    summarize_plain(logits, inverse_temperature, chunks)
+fn each_chunk_avx2(logits: &[f32], visit: &mut impl Visit) {
+    each_chunk_plain(logits, visit);
 }
 
 #[inline(always)]
-fn summarize_plain(logits: &[f32], inverse_temperature: f32, chunks: &mut Vec<Chunk>) -> bool {
-    let mut has_nan = false;
-    let mut padded = [f32::NEG_INFINITY; CHUNK];
+fn each_chunk_plain(logits: &[f32], visit: &mut impl Visit) {
     let (whole, rest) = logits.as_chunks::<CHUNK>();
-    for logits in whole {
-        let (chunk, nan) = summarize_chunk(logits, inverse_temperature);
-        chunks.push(chunk);
-        has_nan |= nan;
+    for chunk in whole {
+        visit.visit(chunk);
     }
     if !rest.is_empty() {
+        let mut padded = [f32::NEG_INFINITY; CHUNK];
         padded[..rest.len()].copy_from_slice(rest);
-        let (chunk, nan) = summarize_chunk(&padded, inverse_temperature);
-        chunks.push(chunk);
-        has_nan |= nan;
+        visit.visit(&padded);
     }
-    has_nan
+}
+
+/// Makes a [`Chunk`] of every 256 logits, and notices when one is NaN.
+struct Summarize<'s> {
+    inverse_temperature: f32,
+    chunks: &'s mut Vec<Chunk>,
+    has_nan: bool,
+}
+
+impl Visit for Summarize<'_> {
+    #[inline(always)]
+    fn visit(&mut self, logits: &[f32; CHUNK]) {
+        let (chunk, nan) = summarize_chunk(logits, self.inverse_temperature);
+        self.chunks.push(chunk);
+        self.has_nan |= nan;
+    }
 }
 
 #[inline(always)]
@@ -252,8 +272,13 @@ mod tests {
     fn instruction_sets_agree_bit_for_bit() {
         let logits = noise(5000, 11);
         let (mut fast, mut plain) = (Vec::new(), Vec::new());
-        summarize(&logits, 0.7, &mut fast);
-        summarize_plain(&logits, 0.7, &mut plain);
+        let summarize = |chunks| Summarize {
+            inverse_temperature: 0.7,
+            chunks,
+            has_nan: false,
+        };
+        each_chunk(&logits, &mut summarize(&mut fast));
+        each_chunk_plain(&logits, &mut summarize(&mut plain));
         assert_eq!(fast, plain);
     }
 
