@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+use crate::small::read_text;
 
 /// The parts of a name, and what the model card adds.
 #[derive(Debug, Default, PartialEq)]
@@ -44,7 +45,7 @@ impl Card {
         let mut card = Self::from_id(&id);
         let text = checkpoint
             .companion("README.md")
-            .map(std::fs::read_to_string);
+            .map(|path| read_text(&path));
         if let Some(Ok(text)) = text {
             card.add_front_matter(&text);
         }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 
+use fourfold_quantize::file;
+
 use crate::safetensors::{Record, Shard, SourceType};
+use crate::small::read_json;
 use crate::{Error, Result};
 
 const DOWNLOAD: &str =
@@ -224,8 +227,7 @@ fn read_index(folder: &Path, path: &Path) -> Result<Files> {
     struct Index {
         weight_map: HashMap<String, String>,
     }
-    let text = std::fs::read(path).map_err(Error::io(path))?;
-    let index: Index = serde_json::from_slice(&text).map_err(Error::json(path))?;
+    let index: Index = read_json(path)?;
     let mut names = BTreeSet::new();
     for (tensor, file) in &index.weight_map {
         let mut parts = Path::new(file).components();
@@ -260,8 +262,8 @@ fn list(folder: &Path) -> Vec<String> {
 /// Says what a path is that is a file, not a folder.
 fn what_file(path: &Path) -> Error {
     let mut magic = [0; 12];
-    let read = std::fs::File::open(path)
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut magic));
+    let read = file::open_regular(path)
+        .and_then(|(mut file, _)| std::io::Read::read_exact(&mut file, &mut magic));
     let name = path.to_string_lossy();
     if read.is_ok() && magic.starts_with(b"GGUF") {
         let instead = "it runs as it is, and `fourfold quantize` changes its types";

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use fourfold_quantize::gguf::vocabulary::MAX_TOKENS;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
+use crate::small::read_json;
 use crate::{Error, Result};
 
 /// The numbers of the model. Field names are the reference model's.
@@ -57,14 +59,14 @@ pub struct Yarn {
 
 /// Largest accepted value of any count: no gpt-oss comes near, and products of three stay far from overflow.
 const MAX_COUNT: u64 = 1 << 20;
+/// More rows would be tokens that no tokenizer here can number.
+const MAX_VOCAB: u64 = MAX_TOKENS as u64;
 
 impl Config {
     /// Reads the config.json beside the weights; refuses other architectures and other quantizations by name.
     pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let path = checkpoint.folder.join("config.json");
-        let text = std::fs::read(&path).map_err(Error::io(&path))?;
-        let fields: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(Error::json(&path))?;
+        let fields: Map<String, Value> = read_json(&path)?;
         if checkpoint.folder.join("hf_quant_config.json").is_file() {
             return Err(quantized(&path, "modelopt"));
         }
@@ -104,7 +106,7 @@ impl Config {
             head_dim: fields.count("head_dim")?,
             sliding_window: fields.count("sliding_window")?,
             max_position_embeddings,
-            vocab_size: fields.limited("vocab_size", 1 << 24)?,
+            vocab_size: fields.limited("vocab_size", MAX_VOCAB)?,
             rms_norm_eps: fields.number_or("rms_norm_eps", 1e-5)?,
             rope_theta,
             yarn,
@@ -141,7 +143,7 @@ impl Config {
             head_dim: fields.count("head_dim")?,
             sliding_window: fields.count("sliding_window")?,
             max_position_embeddings: (original_context as f32 * factor) as u32,
-            vocab_size: fields.limited("vocab_size", 1 << 24)?,
+            vocab_size: fields.limited("vocab_size", MAX_VOCAB)?,
             rms_norm_eps: 1e-5,
             rope_theta: fields.number("rope_theta")?,
             yarn: (factor > 1.0).then_some(Yarn {
@@ -446,7 +448,7 @@ pub(crate) mod tests {
     #[test]
     fn refusals_name_the_field_and_the_reason() {
         type Edit = fn(&mut Map<String, Value>);
-        let cases: [(Edit, &str); 9] = [
+        let cases: [(Edit, &str); 10] = [
             (
                 |f| drop(f.remove("hidden_size")),
                 "`hidden_size` is missing",
@@ -477,6 +479,10 @@ pub(crate) mod tests {
             ),
             (|f| f["rope_scaling"]["factor"] = 0.into(), "factor >= 1"),
             (|f| f["num_key_value_heads"] = 3.into(), "multiple"),
+            (
+                |f| f["vocab_size"] = (MAX_TOKENS + 1).into(),
+                "expected a whole number from 1 to 2097152",
+            ),
         ];
         for (edit, expected) in cases {
             let found = parse(edit).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! checkpoint   which files, which tensors: safetensors headers, checked before anything is used
+//! small        files that are read whole, up to a limit
 //! config       config.json of either layout -> one checked struct
 //! names        one table: GGUF name <- the names checkpoints use
 //! source       where the rows of a GGUF tensor come from; experts: repacking and turning over
@@ -25,6 +26,7 @@ mod names;
 mod o200k;
 mod plan;
 mod safetensors;
+mod small;
 mod source;
 mod vocab;
 mod write;

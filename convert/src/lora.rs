@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::experts::to_f32;
 use crate::names::LAYER;
 use crate::safetensors::{Record, Shard};
+use crate::small::read_json;
 use crate::{Error, Result};
 
 /// A checked adapter, ready to be written.
@@ -33,11 +34,9 @@ impl Lora {
     /// Reads `adapter_config.json` and `adapter_model.safetensors`, and checks that the adapter fits `base`.
     pub fn read(folder: &Path, base: &Gguf) -> Result<Self> {
         let config_path = folder.join("adapter_config.json");
-        let text = std::fs::read(&config_path).map_err(Error::io(&config_path))?;
-        let config = serde_json::from_slice(&text).map_err(Error::json(&config_path))?;
         let config = AdapterConfig {
+            fields: read_json(&config_path)?,
             path: config_path,
-            fields: config,
         };
         let alpha = config.alpha()?;
         let architecture = base.metadata().string("general.architecture")?;

@@ -1,7 +1,6 @@
 //! Whether a vocabulary is the published o200k: its ranks rebuilt from the byte-level texts, and hashed.
 
-use std::collections::HashMap;
-
+use fourfold_quantize::gguf::vocabulary::byte_of;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -55,13 +54,12 @@ pub fn splits_as_o200k(pre_tokenizer: &Value) -> bool {
 }
 
 fn ranks_hash(tokens: &[String]) -> Option<String> {
-    let bytes_of = byte_of_character();
     let mut hash = Sha256::new();
     let (mut bytes, mut line) = (Vec::new(), String::new());
     for (rank, token) in tokens.get(..ORDINARY)?.iter().enumerate() {
         bytes.clear();
         for character in token.chars() {
-            bytes.push(*bytes_of.get(&character)?);
+            bytes.push(byte_of(character)?);
         }
         line.clear();
         base64(&bytes, &mut line);
@@ -80,22 +78,6 @@ fn merges_hash(merges: &[String]) -> String {
         hash.update(merge);
     }
     hex(&hash.finalize())
-}
-
-/// The table that GPT-2 introduced: printable bytes stand for themselves, the others for U+0100 and on.
-fn byte_of_character() -> HashMap<char, u8> {
-    let printable = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let mut others = 0x100..;
-    (0..=255u8)
-        .filter_map(|byte| {
-            let code = if printable(byte) {
-                u32::from(byte)
-            } else {
-                others.next()?
-            };
-            Some((char::from_u32(code)?, byte))
-        })
-        .collect()
 }
 
 fn base64(bytes: &[u8], out: &mut String) {
@@ -120,6 +102,7 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashMap;
 
     #[test]
     fn base64_pads_as_the_standard_says() {
@@ -137,22 +120,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_byte_table_covers_every_byte_once() {
-        let table = byte_of_character();
-        assert_eq!(table.len(), 256);
-        assert_eq!(
-            (table[&'Ġ'], table[&'Ċ'], table[&'!'], table[&'ÿ']),
-            (b' ', b'\n', b'!', 255)
-        );
-    }
-
     /// The real vocabulary, spelled as tokenizer.json spells it, and the merges that follow from it.
     fn published() -> (Vec<String>, Vec<String>) {
         let bpe = tiktoken_rs::o200k_base_singleton();
-        let spelling: HashMap<u8, char> = byte_of_character()
-            .into_iter()
-            .map(|(character, byte)| (byte, character))
+        let spelling: HashMap<u8, char> = ('!'..='\u{143}')
+            .filter_map(|character| Some((byte_of(character)?, character)))
             .collect();
         let spell = |bytes: &[u8]| bytes.iter().map(|byte| spelling[byte]).collect::<String>();
         let tokens: Vec<Vec<u8>> = (0..ORDINARY as u32)

@@ -166,7 +166,9 @@ fn assign<'a>(
         requantize_experts: options.requantize_experts,
         ..recipe::Options::new(recipe)
     };
-    let model = Model::of(matrices.iter().map(|matrix| matrix.name.as_str()));
+    let names = matrices.iter().map(|matrix| matrix.name.as_str());
+    recipe::check_overrides(&options.overrides, names.clone())?;
+    let model = Model::of(names);
     let mut fallbacks: BTreeMap<(DType, DType), usize> = BTreeMap::new();
     let mut kept = 0;
     let mut tensors = Vec::with_capacity(matrices.len());

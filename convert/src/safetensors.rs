@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use fourfold_quantize::file;
 use memmap2::Mmap;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
@@ -84,8 +85,7 @@ pub struct Shard {
 impl Shard {
     /// Reads the header and checks every record against the length of the file.
     pub fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(Error::io(path))?;
-        let length = file.metadata().map_err(Error::io(path))?.len();
+        let (mut file, length) = file::open_regular(path).map_err(Error::io(path))?;
         let records = read_header(path, &mut file, length)?;
         // SAFETY: the map is read-only and lives as long as the shard. Another program that shortens the
         // file meanwhile can end this one with a bus error, as with any mapped file; it cannot corrupt it.

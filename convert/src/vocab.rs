@@ -3,12 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use fourfold_quantize::gguf::vocabulary::{MAX_TOKEN_BYTES, byte_of};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, ids};
 use crate::o200k;
+use crate::small::{MAX_TOKENIZER, read_json, read_json_up_to, read_text};
 use crate::{Error, Result};
 
 /// What `tokenizer.ggml.token_type` says about a token.
@@ -68,7 +70,7 @@ impl Vocab {
             let message = "holds no tokenizer.json; download it too (`hf download openai/gpt-oss-20b tokenizer.json tokenizer_config.json chat_template.jinja generation_config.json --local-dir DIR`), or convert without a tokenizer by --no-tokenizer";
             return Err(Error::file(&checkpoint.folder, message));
         };
-        let file: TokenizerFile = read_json(&path)?;
+        let file: TokenizerFile = read_json_up_to(&path, MAX_TOKENIZER)?;
         let mut vocab = Self::from_file(&path, file, config.vocab_size)?;
         let small = |name: &str| match checkpoint.companion(name) {
             Some(path) => read_json::<Value>(&path).map(|value| (path, value)),
@@ -124,6 +126,7 @@ impl Vocab {
             vocab.types.push(kind as i32);
         }
         vocab.merges = file.model.merges.into_iter().map(|merge| merge.0).collect();
+        vocab.check_spelling(path)?;
         vocab.check_strings(path)?;
         vocab
             .notes
@@ -135,6 +138,27 @@ impl Vocab {
             vocab.notes.push("tokenizer.json splits text by another regular expression than o200k's, which GGUF's `gpt-4o` stands for: text will become other tokens than in training".into());
         }
         Ok(vocab)
+    }
+
+    /// Ordinary tokens are spelled as the tokenizer asks for: it would refuse the converted file.
+    fn check_spelling(&self, path: &Path) -> Result<()> {
+        let tokens = self.tokens.iter().zip(&self.types).enumerate();
+        for (id, (text, &kind)) in tokens {
+            let foreign = text.chars().find(|&character| byte_of(character).is_none());
+            let message = match foreign.filter(|_| kind == TokenType::Normal as i32) {
+                Some(character) => format!(
+                    "is not byte-level: token {id} contains {character:?}, which is not in the alphabet"
+                ),
+                None if text.is_empty() => format!("gives token {id} no text"),
+                None if text.len() > MAX_TOKEN_BYTES => format!(
+                    "gives token {id} a text of {} bytes, more than the {MAX_TOKEN_BYTES} that are accepted",
+                    text.len()
+                ),
+                None => continue,
+            };
+            return Err(Error::file(path, message));
+        }
+        Ok(())
     }
 
     /// Token texts are unique, and every merge joins two tokens to a third.
@@ -224,8 +248,7 @@ impl Vocab {
         if template.is_null()
             && let Some(path) = checkpoint.companion("chat_template.jinja")
         {
-            let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-            template = Value::String(text);
+            template = Value::String(read_text(&path)?);
         }
         if template.is_null()
             && let Some(path) = checkpoint.companion("chat_template.json")
@@ -259,11 +282,6 @@ impl Vocab {
 fn looks_special(text: &str) -> bool {
     (text.starts_with("<|") && text.ends_with("|>"))
         || (text.starts_with("<｜") && text.ends_with("｜>"))
-}
-
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
-    let text = std::fs::read(path).map_err(Error::io(path))?;
-    serde_json::from_slice(&text).map_err(Error::json(path))
 }
 
 #[derive(serde::Deserialize)]
@@ -394,11 +412,33 @@ mod tests {
                 r#"{"id":5,"content":"a"}"#,
                 "has the token \"a\" twice",
             ),
+            (r#"[]"#, r#"{"id":5,"content":""}"#, "token 5 no text"),
         ];
         for (merges, added, expected) in cases {
             let message = parse(merges, added).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn ordinary_tokens_are_spelled_in_bytes() {
+        let read = |token: &str, kind: &str| {
+            let text = format!(
+                r#"{{"added_tokens":[{kind}],"model":{{"vocab":{{"{token}":0}},"merges":[]}}}}"#
+            );
+            let file = serde_json::from_str(&text).unwrap();
+            Vocab::from_file(Path::new("tokenizer.json"), file, 2).map_err(|e| e.to_string())
+        };
+        let long = "a".repeat(MAX_TOKEN_BYTES + 1);
+        for (token, expected) in [
+            ("▁the", "token 0 contains '▁'"),
+            ("a b", "token 0 contains ' '"),
+            (&long, "1025 bytes"),
+        ] {
+            let message = read(token, "").unwrap_err();
+            assert!(message.contains(expected), "{message}");
+        }
+        assert!(read("Ġthe", r#"{"id":1,"content":"a b"}"#).is_ok());
     }
 
     #[test]

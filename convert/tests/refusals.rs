@@ -190,3 +190,71 @@ fn cancelling_leaves_nothing() {
     assert!(matches!(result, Err(Error::Cancelled)));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn patterns_that_mean_no_tensor_are_named() {
+    let checkpoint = Checkpoint::open(&data("tiny/hf_mxfp4")).unwrap();
+    let pattern = fourfold_quantize::recipe::Override::parse("nomatch=q8_0").unwrap();
+    let options = fourfold_convert::Options {
+        overrides: vec![pattern],
+        ..without_tokenizer()
+    };
+    let message = Plan::new(&checkpoint, &options).unwrap_err().to_string();
+    assert_says(&message, &["\"nomatch\"", "no tensor's name"]);
+}
+
+#[test]
+fn files_far_larger_than_real_ones_are_not_read() {
+    // With holes: they take no room on the disk, and would take all of the memory.
+    let with_hole = |name: &'static str| {
+        refusal(move |folder, _| {
+            if name == "model.safetensors.index.json" {
+                fs::remove_file(folder.join("model.safetensors")).unwrap();
+            }
+            let file = fs::File::create(folder.join(name)).unwrap();
+            file.set_len(1 << 40).unwrap();
+        })
+    };
+    for name in ["config.json", "model.safetensors.index.json"] {
+        assert_says(&with_hole(name), &[name, "at most 16777216 are read"]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    copy("tiny/hf_mxfp4", folder.path());
+    let file = fs::File::create(folder.path().join("tokenizer.json")).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let checkpoint = Checkpoint::open(folder.path()).unwrap();
+    let error = Plan::new(&checkpoint, &fourfold_convert::Options::default()).unwrap_err();
+    assert_says(
+        &error.to_string(),
+        &["tokenizer.json", "at most 67108864 are read"],
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_instead_of_files_are_refused() {
+    use nix::sys::stat::Mode;
+    let pipe = |name: &'static str| {
+        refusal(move |folder, _| {
+            // Of shards without an index, all that are there are opened.
+            fs::remove_file(folder.join("model.safetensors")).unwrap();
+            nix::unistd::mkfifo(&folder.join(name), Mode::S_IRWXU).unwrap();
+        })
+    };
+    let shard = "model-00001-of-00001.safetensors";
+    assert_says(&pipe(shard), &[shard, "not a regular file"]);
+    let config = |change: fn(&Path)| {
+        refusal(move |folder, _| {
+            let path = folder.join("config.json");
+            fs::remove_file(&path).unwrap();
+            change(&path);
+        })
+    };
+    let changes: [fn(&Path); 2] = [
+        |path| nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap(),
+        |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(),
+    ];
+    for change in changes {
+        assert_says(&config(change), &["config.json", "not a regular file"]);
+    }
+}

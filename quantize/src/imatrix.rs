@@ -6,11 +6,11 @@
 mod legacy;
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::dtype::DType;
+use crate::file;
 use crate::gguf::{self, Gguf, TensorView, Value};
 
 /// An importance matrix file.
@@ -53,6 +53,12 @@ pub enum Fault {
         doing: &'static str,
         error: std::io::Error,
     },
+    #[error("is not a regular file; give the path of an importance matrix")]
+    NotAFile,
+    #[error(
+        "has {size} bytes, and importance matrices have at most {most}; give the path of one from llama-imatrix"
+    )]
+    TooLarge { size: u64, most: u64 },
     #[error("{0}")]
     Gguf(gguf::Error),
     #[error("is a GGUF file of type {found}, not an importance matrix")]
@@ -107,8 +113,10 @@ type Result<T> = std::result::Result<T, Fault>;
 
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
-/// Far above any real file (26 MB for gpt-oss-20b), far below what would hurt.
-const MAX_LEGACY_BYTES: u64 = 4 << 30;
+/// A number for each column of each matrix: of gpt-oss-120b, 36 layers with 128 experts of 3 times 2880 columns beside
+/// 12,736 of attention, in all 40 million numbers of 4 bytes, 161 MB. Three times as much is accepted, since all of it
+/// is held in memory.
+const MAX_BYTES: u64 = 512 << 20;
 
 impl Imatrix {
     /// Reads a file of either form.
@@ -124,19 +132,21 @@ impl Imatrix {
 
     fn read(path: &Path) -> Result<Imatrix> {
         let io = |doing| move |error| Fault::Io { doing, error };
-        let mut file = File::open(path).map_err(io("open the file"))?;
-        let about = file.metadata().map_err(io("read the file's size"))?;
+        let (mut file, about) = file::open(path).map_err(io("open the file"))?;
+        if !about.is_file() {
+            return Err(Fault::NotAFile);
+        }
+        let (size, most) = (about.len(), MAX_BYTES);
+        if size > most {
+            return Err(Fault::TooLarge { size, most });
+        }
         let mut magic = [0; 4];
         let is_gguf = file.read_exact(&mut magic).is_ok() && magic == *b"GGUF";
         if is_gguf {
             drop(file);
             return Self::from_gguf(&Gguf::open(path).map_err(Fault::Gguf)?);
         }
-        if !about.is_file() || about.len() > MAX_LEGACY_BYTES {
-            let why = format!("{} bytes are too many", about.len());
-            return Err(Fault::NotLegacy { why });
-        }
-        Self::from_legacy(&std::fs::read(path).map_err(io("read the file"))?)
+        Self::from_legacy(&file::read(path, most).map_err(io("read the file"))?)
     }
 
     /// Reads the GGUF form.
@@ -353,6 +363,22 @@ mod tests {
                 ..
             }
         ));
+    }
+
+    /// With a hole in it such a file takes no room on the disk, and as much memory as it says.
+    #[test]
+    fn a_file_that_is_far_too_large_is_refused_unread() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("imatrix.dat");
+        for magic in [b"GGUF", b"\x01\0\0\0"] {
+            std::fs::write(&path, magic).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(MAX_BYTES + 1).unwrap();
+            let error = Imatrix::open(&path).unwrap_err();
+            assert!(matches!(error.fault(), Fault::TooLarge { .. }), "{error}");
+        }
+        let error = Imatrix::open(folder.path()).unwrap_err();
+        assert!(matches!(error.fault(), Fault::NotAFile), "{error}");
     }
 
     #[test]

@@ -34,6 +34,10 @@ pub enum Error {
         known: String,
     },
     #[error(
+        "the pattern {pattern:?} is found in no tensor's name; `fourfold inspect MODEL.gguf --tensors` lists them"
+    )]
+    OverrideUnused { pattern: String },
+    #[error(
         "{pattern:?} asks for {wanted} for tensor {tensor:?}, whose experts are MXFP4 already and would become larger \
          or worse; add --requantize-experts if that is meant, or write a pattern that leaves the experts out"
     )]
@@ -174,6 +178,20 @@ pub fn is_of_experts(name: &str) -> bool {
 /// Whether a tensor holds the matrices of several experts.
 pub fn is_experts(tensor: Tensor<'_>) -> bool {
     is_of_experts(tensor.name) && tensor.dims.len() > 2
+}
+
+/// Refuses patterns that no tensor is meant by: mostly typing errors, whose tensors would silently keep the recipe's type.
+pub fn check_overrides<'a>(
+    overrides: &[Override],
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), Error> {
+    let unused = |o: &&Override| !names.clone().any(|name| o.pattern.is_match(name));
+    match overrides.iter().find(unused) {
+        Some(o) => Err(Error::OverrideUnused {
+            pattern: o.pattern.to_string(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// The type that a tensor gets.
@@ -491,6 +509,11 @@ mod tests {
                 .dtype,
             DType::Q5_0
         );
+
+        let names = ["blk.0.attn_q.weight", experts];
+        assert!(check_overrides(&options.overrides, names.into_iter()).is_ok());
+        let message = check_overrides(&options.overrides, [experts].into_iter()).unwrap_err();
+        assert!(message.to_string().contains("\"ATTN_Q\""), "{message}");
 
         for text in ["attn_q", "(=q8_0", "attn_q=q9", "attn_q=i32"] {
             let message = Override::parse(text).unwrap_err().to_string();

@@ -301,6 +301,25 @@ fn unfinished_existing_busy_and_leftover_files() {
         [2; 32]
     );
 
+    // Through a link, its target is replaced and the link stays.
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("out.gguf", folder.path().join("link.gguf")).unwrap();
+        let mut layout = Layout::new(Metadata::new());
+        layout.add_tensor("t", DType::F32, &[8]).unwrap();
+        let link = folder.path().join("link.gguf");
+        let through = Writer::begin(layout, &link, &overwrite).unwrap();
+        assert_only(&folder, &["link.gguf", "out.gguf", "out.gguf.partial"]);
+        through.write_at(0, 0, &[3; 32]).unwrap();
+        through.finish().unwrap();
+        assert!(link.is_symlink() && !out.is_symlink());
+        assert_eq!(
+            Gguf::open(&out).unwrap().tensor("t").unwrap().bytes,
+            [3; 32]
+        );
+        std::fs::remove_file(link).unwrap();
+    }
+
     let mut layout = Layout::new(Metadata::new());
     layout.add_tensor("huge", DType::F32, &[1 << 59]).unwrap();
     let elsewhere = folder.path().join("huge.gguf");

@@ -28,8 +28,12 @@ pub enum Error {
     Empty,
     #[error("the vocabulary has {tokens} tokens, more than the {limit} this program can number")]
     TooManyTokens { tokens: usize, limit: usize },
-    #[error("the vocabulary's token texts are {bytes} bytes together, more than 4 GiB")]
-    TooLong { bytes: usize },
+    #[error("token {id} has a text of {bytes} bytes, more than the {limit} that are accepted")]
+    TokenTooLong {
+        id: usize,
+        bytes: usize,
+        limit: usize,
+    },
     #[error("the vocabulary has {tokens} tokens but {kinds} token types: one each is expected")]
     KindCount { tokens: usize, kinds: usize },
     #[error("token {id} has type {kind}: 1 to 5 are the types of a byte-level vocabulary")]

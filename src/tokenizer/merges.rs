@@ -9,6 +9,8 @@ use rayon::prelude::*;
 const RANK_BITS: u32 = 64 - 2 * ID_BITS;
 /// Larger than every rank: the pair does not merge.
 pub const NEVER: u32 = 1 << RANK_BITS;
+/// Most pairs that ranks can be given to.
+const MAX_MERGES: usize = NEVER as usize - 1;
 const EMPTY: u64 = u64::MAX;
 const FILTER_SHARE: usize = 8;
 
@@ -38,16 +40,21 @@ pub struct Merges {
 }
 
 impl Merges {
+    /// Whether this many pairs can be numbered.
+    pub fn check_count(merges: usize) -> Result<(), Error> {
+        let limit = MAX_MERGES;
+        match merges > limit {
+            true => Err(Error::TooManyMerges { merges, limit }),
+            false => Ok(()),
+        }
+    }
+
     /// Reads a list of `left right` texts in which earlier means merged first.
     ///
     /// Where the results' ids never fall along the list, the id is the rank. This matters on ties: `aa a` and `a aa` give one
     /// token, so the leftmost goes first, as in the trainer; by place in the list one spelling would always precede the other.
     pub fn from_list<T: AsRef<str> + Sync>(tokens: &Tokens, list: &[T]) -> Result<Merges, Error> {
-        let limit = NEVER as usize - 1;
-        if list.len() > limit {
-            let merges = list.len();
-            return Err(Error::TooManyMerges { merges, limit });
-        }
+        Merges::check_count(list.len())?;
         // Half of the time that loading takes goes into finding these texts, so all threads look.
         let parts: Vec<_> = list
             .par_chunks(PART)
@@ -77,6 +84,8 @@ impl Merges {
                     pairs.push((left, right, id));
                 }
             }
+            // All parts of one long text as tokens would make pairs without end of a small file.
+            Merges::check_count(pairs.len())?;
         }
         Merges::build(tokens, &pairs, true)
     }

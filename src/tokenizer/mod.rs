@@ -212,18 +212,17 @@ impl Unmerged {
     }
 }
 
-fn check_counts<T>(vocabulary: &Vocabulary<'_, T>) -> Result<(), Error> {
+fn check_counts<T: AsRef<str>>(vocabulary: &Vocabulary<'_, T>) -> Result<(), Error> {
     let tokens = vocabulary.tokens.len();
     let kinds = vocabulary.kinds.len();
     if tokens == 0 {
         return Err(Error::Empty);
     }
-    if tokens > tokens::MAX_TOKENS {
-        let limit = tokens::MAX_TOKENS;
-        return Err(Error::TooManyTokens { tokens, limit });
-    }
-    if kinds != tokens {
-        return Err(Error::KindCount { tokens, kinds });
+    check_lengths(tokens, kinds)?;
+    let limit = tokens::MAX_TOKEN_BYTES;
+    let lengths = vocabulary.tokens.iter().map(|text| text.as_ref().len());
+    if let Some((id, bytes)) = lengths.enumerate().find(|&(_, bytes)| bytes > limit) {
+        return Err(Error::TokenTooLong { id, bytes, limit });
     }
     let unknown = |&(_, kind): &(usize, &i32)| !(NORMAL..=UNUSED).contains(kind);
     if let Some((id, &kind)) = vocabulary.kinds.iter().enumerate().find(unknown) {
@@ -243,6 +242,18 @@ fn check_counts<T>(vocabulary: &Vocabulary<'_, T>) -> Result<(), Error> {
     }
 }
 
+/// What the lengths of the lists say before anything is in them.
+fn check_lengths(tokens: usize, kinds: usize) -> Result<(), Error> {
+    if tokens > tokens::MAX_TOKENS {
+        let limit = tokens::MAX_TOKENS;
+        return Err(Error::TooManyTokens { tokens, limit });
+    }
+    if kinds != tokens {
+        return Err(Error::KindCount { tokens, kinds });
+    }
+    Ok(())
+}
+
 fn refuse_duplicate(first: Option<u32>, second: u32, text: &str) -> Result<(), Error> {
     match first {
         None => Ok(()),
@@ -251,5 +262,50 @@ fn refuse_duplicate(first: Option<u32>, second: u32, text: &str) -> Result<(), E
             second: first.max(second),
             text: text.to_owned(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with all single bytes and these words, as a vocabulary without merges.
+    fn refusal(words: impl Iterator<Item = String>) -> Error {
+        let letters = (0..0x144).filter_map(char::from_u32);
+        let letters = letters.filter(|&letter| {
+            tokens::append_bytes(letter.encode_utf8(&mut [0; 4]), &mut Vec::new()).is_ok()
+        });
+        let tokens: Vec<String> = letters.map(String::from).chain(words).collect();
+        let vocabulary = Vocabulary {
+            tokens: &tokens,
+            kinds: &vec![NORMAL; tokens.len()],
+            merges: None,
+            named: &[],
+        };
+        Tokenizer::new(&vocabulary).err().unwrap()
+    }
+
+    /// Every split of it would be looked up: of a megabyte, for minutes.
+    #[test]
+    fn a_token_as_long_as_a_book_is_refused() {
+        let limit = tokens::MAX_TOKEN_BYTES;
+        let bytes = 1_000_000;
+        let expected = Error::TokenTooLong {
+            id: 256,
+            bytes,
+            limit,
+        };
+        assert_eq!(refusal(std::iter::once("a".repeat(bytes))), expected);
+    }
+
+    #[test]
+    fn splits_without_end_are_refused() {
+        let lengths = 2..=tokens::MAX_TOKEN_BYTES;
+        let words = ('a'..='i').flat_map(|letter| {
+            let letter = letter.to_string();
+            lengths.clone().map(move |length| letter.repeat(length))
+        });
+        let error = refusal(words);
+        assert!(matches!(error, Error::TooManyMerges { .. }), "{error}");
     }
 }

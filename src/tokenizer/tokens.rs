@@ -1,36 +1,14 @@
 //! The bytes of every token, and the way back from bytes to the id: one buffer and one hash table, no allocation per token.
 
 use super::error::Error;
+use fourfold_quantize::gguf::vocabulary::byte_of;
+pub use fourfold_quantize::gguf::vocabulary::{MAX_TOKEN_BYTES, MAX_TOKENS};
 use std::hash::{BuildHasher, RandomState};
 
 /// Ids fit in this many bits, so that a pair of them and its rank fit in one word.
 pub const ID_BITS: u32 = 21;
-/// More tokens than this are refused.
-pub const MAX_TOKENS: usize = 1 << ID_BITS;
-
-/// The byte-level alphabet: printable Latin-1 stands for itself, the other 68 bytes for U+0100 onwards.
-pub fn byte_of(character: char) -> Option<u8> {
-    const HIGH: [u8; 68] = high_bytes();
-    match character as u32 {
-        code @ (33..=126 | 161..=172 | 174..=255) => Some(code as u8),
-        code => HIGH.get(code.checked_sub(256)? as usize).copied(),
-    }
-}
-
-const fn high_bytes() -> [u8; 68] {
-    let mut high = [0; 68];
-    let (mut byte, mut count) = (0u8, 0);
-    loop {
-        if !matches!(byte, 33..=126 | 161..=172 | 174..=255) {
-            high[count] = byte;
-            count += 1;
-        }
-        if byte == 255 {
-            return high;
-        }
-        byte += 1;
-    }
-}
+const _: () = assert!(MAX_TOKENS <= 1 << ID_BITS);
+const _: () = assert!(MAX_TOKENS * MAX_TOKEN_BYTES <= u32::MAX as usize);
 
 /// Appends the bytes that a byte-level text stands for; the error is the first character outside the alphabet.
 pub fn append_bytes(text: &str, out: &mut Vec<u8>) -> Result<(), char> {
@@ -114,8 +92,8 @@ impl Tokens {
         if end == start {
             return Err(Error::EmptyToken { id });
         }
-        self.starts
-            .push(u32::try_from(end).map_err(|_| Error::TooLong { bytes: end })?);
+        // Fits: no more than MAX_TOKENS of MAX_TOKEN_BYTES each are accepted.
+        self.starts.push(end as u32);
         if findable {
             self.insert(id as u32)?;
             if self.findable_below == id as u32 {
@@ -177,24 +155,5 @@ impl Tokens {
             }
             at = (at + 1) & mask;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_alphabet_covers_every_byte_once() {
-        let mut bytes: Vec<u8> = (0..=0x143)
-            .filter_map(char::from_u32)
-            .filter_map(byte_of)
-            .collect();
-        bytes.sort_unstable();
-        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
-        assert_eq!(byte_of('Ġ'), Some(b' '));
-        assert_eq!(byte_of('Ċ'), Some(b'\n'));
-        assert_eq!(byte_of(' '), None);
-        assert_eq!(byte_of('\u{144}'), None);
     }
 }

@@ -81,6 +81,16 @@ impl fmt::Display for Place {
     }
 }
 
+/// What stands where every GGUF file has its magic.
+fn instead_of_gguf(found: &[u8]) -> String {
+    let text = found.escape_ascii();
+    match found.len() {
+        0 => "it is empty".to_owned(),
+        1..4 => format!("it ends after \"{text}\""),
+        _ => format!("it begins with \"{text}\" instead of \"GGUF\""),
+    }
+}
+
 /// The ways a file can be wrong.
 #[derive(Debug, thiserror::Error)]
 #[allow(
@@ -96,7 +106,7 @@ pub enum Fault {
     },
     #[error("is not a regular file; give the path of a .gguf file")]
     NotAFile,
-    #[error("is not a GGUF file: it begins with {found:02x?} instead of \"GGUF\"")]
+    #[error("is not a GGUF file: {}", instead_of_gguf(found))]
     NotGguf { found: Vec<u8> },
     #[error(
         "is a big-endian GGUF file (version bytes {version:#010x}); convert it to little-endian first, for example with gguf-convert-endian"
@@ -276,6 +286,8 @@ pub enum Fault {
     },
     #[error("split.no is {found} and should be {expected}; parts of different models are mixed up")]
     SplitNumber { expected: u64, found: u64 },
+    #[error("split.count is {count}, and at most {most} parts are possible; the file is damaged")]
+    PartCount { count: u64, most: u64 },
     #[error(
         "split.count is {found} and {expected} in the first part; parts of different models are mixed up"
     )]
@@ -288,6 +300,12 @@ pub enum Fault {
     // Writing.
     #[error("already exists; choose another name or allow overwriting (--force)")]
     Exists,
+    #[error("is a directory; choose another name")]
+    TargetIsDirectory,
+    #[error("is not a regular file; choose another name")]
+    TargetNotAFile,
+    #[error("is a symbolic link to nothing; remove it or choose another name")]
+    DanglingLink,
     #[error(
         "another run is writing this file now, into {temporary:?}; wait for it or choose another name"
     )]

@@ -1,6 +1,8 @@
 //! Metadata: an ordered list of keys and values, with getters that say what is wrong.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::{Error, Fault, Result};
 use super::value::{Scalar, Strings, Value, ValueType};
@@ -8,7 +10,9 @@ use super::value::{Scalar, Strings, Value, ValueType};
 /// Keys and their values, in the order of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
-    entries: Vec<(String, Value)>,
+    entries: Vec<(Arc<str>, Value)>,
+    /// Where in `entries` each key stands: a file may have 65,536, and something to look up for each of them.
+    places: HashMap<Arc<str>, usize>,
     /// The file they come from, for messages; empty for metadata made in memory.
     origin: PathBuf,
 }
@@ -20,10 +24,14 @@ impl Metadata {
     }
 
     pub(super) fn from_file(entries: Vec<(String, Value)>, origin: &Path) -> Self {
-        Metadata {
-            entries,
+        let mut metadata = Metadata {
             origin: origin.to_owned(),
+            ..Metadata::new()
+        };
+        for (key, value) in entries {
+            metadata.set(key, value);
         }
+        metadata
     }
 
     /// How many keys there are.
@@ -43,23 +51,30 @@ impl Metadata {
 
     /// The value of a key, if it is there.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        let (_, value) = self.entries.iter().find(|entry| entry.0 == key)?;
-        Some(value)
+        let place = *self.places.get(key)?;
+        Some(&self.entries[place].1)
     }
 
     /// Gives a key a value, in its old place if it has one and at the end otherwise.
     pub fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         let (key, value) = (key.into(), value.into());
-        match self.entries.iter_mut().find(|entry| entry.0 == key) {
-            Some(entry) => entry.1 = value,
-            None => self.entries.push((key, value)),
+        match self.places.get(&*key) {
+            Some(&place) => self.entries[place].1 = value,
+            None => {
+                let key: Arc<str> = key.into();
+                self.places.insert(Arc::clone(&key), self.entries.len());
+                self.entries.push((key, value));
+            }
         }
     }
 
     /// Takes a key out.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
-        let index = self.entries.iter().position(|entry| entry.0 == key)?;
-        Some(self.entries.remove(index).1)
+        let removed = self.places.remove(key)?;
+        for place in self.places.values_mut().filter(|place| **place > removed) {
+            *place -= 1;
+        }
+        Some(self.entries.remove(removed).1)
     }
 
     /// The value of a key that must hold a whole number from 0 to 2³²-1, of any integer type.
@@ -211,5 +226,23 @@ mod tests {
         assert_eq!(keys, ["a", "b"]);
         assert_eq!(metadata.remove("a"), Some(Value::from("text")));
         assert_eq!(metadata.len(), 1);
+        assert_eq!(metadata.get("a"), None);
+        assert!(metadata.bool("b").unwrap());
+        metadata.set("a", 2u32);
+        let keys: Vec<_> = metadata.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["b", "a"]);
+    }
+
+    /// Going through all keys for each of them, this takes minutes.
+    #[test]
+    fn looking_up_every_key_takes_no_longer_with_many() {
+        let mut metadata = Metadata::new();
+        let key = |index: u32| format!("tokenizer.ggml.{index:06}_token_id");
+        for index in 0..300_000 {
+            metadata.set(key(index), index);
+        }
+        for index in 0..300_000 {
+            assert_eq!(metadata.u32(&key(index)).unwrap(), index);
+        }
     }
 }

@@ -12,7 +12,9 @@ mod metadata;
 mod parse;
 mod read;
 pub mod split;
+mod target;
 mod value;
+pub mod vocabulary;
 mod write;
 
 pub use error::{Error, Fault, Place, Result};

@@ -1,7 +1,6 @@
 //! Opening a model: one file, or every part of a split one, mapped and checked.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use super::metadata::Metadata;
 use super::parse::{Parsed, Record, parse};
 use super::split;
 use crate::dtype::DType;
+use crate::file;
 
 /// What to do about a model that [`Gguf::is_ollama`] finds.
 pub const OLLAMA_ADVICE: &str = "this is a file from Ollama's own store: its architecture is called \"gptoss\", and its keys, \
@@ -124,6 +124,10 @@ impl Gguf {
         count: u64,
     ) -> Result<Gguf> {
         let fail = |fault| Err(Error::new(path, fault));
+        let most = u64::from(u16::MAX);
+        if count > most {
+            return fail(Fault::PartCount { count, most });
+        }
         let named = split::parse(path);
         let number = whole.metadata.u64("split.no")?.saturating_add(1);
         if number != 1 {
@@ -158,8 +162,8 @@ impl Gguf {
             let mut part = parse(&backing, &path)?;
             check_part(&part.metadata, &path, number, count)?;
             for record in &mut part.tensors {
-                // Fits: a split count is at most 99999 by the name, and a u16 by the key's usual type.
-                record.part = u16::try_from(number - 1).unwrap_or(u16::MAX);
+                // Fits: the count was checked.
+                record.part = (number - 1) as u16;
             }
             whole.tensors.append(&mut part.tensors);
             parts.push((path, backing));
@@ -343,8 +347,7 @@ fn check_part(metadata: &Metadata, path: &Path, number: u64, count: u64) -> Resu
 
 fn map(path: &Path) -> Result<Arc<Backing>> {
     let fail = |doing| move |error| Error::new(path, Fault::Io { doing, error });
-    let file = File::open(path).map_err(fail("open the file"))?;
-    let about = file.metadata().map_err(fail("read the file's size"))?;
+    let (file, about) = file::open(path).map_err(fail("open the file"))?;
     if !about.is_file() {
         return Err(Error::new(path, Fault::NotAFile));
     }

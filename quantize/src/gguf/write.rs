@@ -11,7 +11,8 @@ use super::error::{Error, Fault, Result};
 use super::layout::{Declared, Layout};
 use super::metadata::Metadata;
 use super::value::encode_string;
-use super::{DEFAULT_ALIGNMENT, align_up, split};
+use super::{DEFAULT_ALIGNMENT, align_up, target};
+use crate::file;
 
 /// How to write a file.
 #[derive(Clone, Debug)]
@@ -82,10 +83,10 @@ impl Writer {
             let most = u64::from(u16::MAX);
             return Err(Error::new(path, Fault::TooManyParts { count, most }));
         }
-        let targets = targets(path, count);
-        if !options.overwrite {
-            refuse_existing(&targets)?;
-        }
+        let targets: Vec<PathBuf> = target::names(path, count)
+            .into_iter()
+            .map(|target| target::resolve(target, options.overwrite))
+            .collect::<Result<_>>()?;
         let mut writer = Writer {
             parts: Vec::new(),
             slots: Vec::new(),
@@ -103,7 +104,7 @@ impl Writer {
         for target in &targets {
             writer.clear_leftover(target)?;
         }
-        check_space(path, plans.iter().map(|plan| plan.1).sum())?;
+        check_space(&targets[0], plans.iter().map(|plan| plan.1).sum())?;
         for ((header, size), target) in plans.into_iter().zip(targets) {
             writer.create(target, &header, size)?;
         }
@@ -168,8 +169,8 @@ impl Writer {
                 .map_err(|error| io_error(&part.target, "write the file to disk", error))?;
         }
         let targets: Vec<_> = self.paths().map(Path::to_owned).collect();
-        if !self.overwrite {
-            refuse_existing(&targets)?;
+        for target in &targets {
+            target::resolve(target.clone(), self.overwrite)?;
         }
         // The first part last: once it is there, so are the others.
         for part in self.parts.iter_mut().rev() {
@@ -181,7 +182,7 @@ impl Writer {
         }
         // Without this a power cut could bring the old name back; not every file system can do it, and the data is safe.
         #[cfg(unix)]
-        if let Ok(folder) = File::open(folder_of(&targets[0])) {
+        if let Ok(folder) = File::open(target::folder_of(&targets[0])) {
             let _ = folder.sync_all();
         }
         Ok(targets)
@@ -205,8 +206,9 @@ impl Writer {
 
     /// Removes the temporary file of a run that was killed, unless that run is still going on.
     fn clear_leftover(&mut self, target: &Path) -> Result<()> {
-        let temporary = temporary_path(target);
-        let Ok(file) = File::open(&temporary) else {
+        let temporary = target::temporary(target);
+        // What is no file is not a leftover, and will be in the way of creating one.
+        let Ok((file, _)) = file::open_regular(&temporary) else {
             return Ok(());
         };
         if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
@@ -219,7 +221,7 @@ impl Writer {
     }
 
     fn create(&mut self, target: PathBuf, header: &[u8], size: u64) -> Result<()> {
-        let temporary = temporary_path(&target);
+        let temporary = target::temporary(&target);
         let file = File::create_new(&temporary)
             .map_err(|error| io_error(&temporary, "create the file", error))?;
         // From here on, dropping the writer removes the file.
@@ -255,19 +257,6 @@ fn io_error(path: &Path, doing: &'static str, error: io::Error) -> Error {
     Error::new(path, Fault::Io { doing, error })
 }
 
-fn temporary_path(target: &Path) -> PathBuf {
-    let mut path = target.as_os_str().to_owned();
-    path.push(".partial");
-    PathBuf::from(path)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 fn padded(size: u64, alignment: u64) -> u64 {
     // Sizes fit into 63 bits, so this does not overflow for any alignment a u32 can hold.
     align_up(size, alignment).unwrap_or(size)
@@ -290,29 +279,6 @@ fn group(tensors: &[Declared], max_bytes: Option<u64>, alignment: u64) -> Vec<&[
     }
     groups.push(&tensors[begin..]);
     groups
-}
-
-fn targets(path: &Path, count: u64) -> Vec<PathBuf> {
-    if count == 1 {
-        return vec![path.to_owned()];
-    }
-    let prefix = match split::parse(path) {
-        Some((prefix, ..)) => prefix,
-        None => path.with_extension(""),
-    };
-    (1..=count)
-        .map(|number| split::part_path(&prefix, number, count))
-        .collect()
-}
-
-fn refuse_existing(targets: &[PathBuf]) -> Result<()> {
-    match targets
-        .iter()
-        .find(|target| target.symlink_metadata().is_ok())
-    {
-        Some(target) => Err(Error::new(target, Fault::Exists)),
-        None => Ok(()),
-    }
 }
 
 fn part_metadata(
@@ -367,7 +333,7 @@ fn encode_header(metadata: &Metadata, tensors: &[Declared], alignment: u64) -> V
 }
 
 fn check_space(path: &Path, needed: u64) -> Result<()> {
-    let folder = folder_of(path);
+    let folder = target::folder_of(path);
     let available = fs4::available_space(folder)
         .map_err(|error| io_error(folder, "look at the folder's free space", error))?;
     if available < needed {

@@ -54,7 +54,9 @@ impl<'a> Plan<'a> {
             has_imatrix: imatrix.is_some(),
             ..options.clone()
         };
-        let model = Model::of(gguf.tensors().map(|tensor| tensor.name));
+        let names: Vec<_> = gguf.tensors().map(|tensor| tensor.name).collect();
+        recipe::check_overrides(&options.overrides, names.iter().copied())?;
+        let model = Model::of(names.into_iter());
         let mut sources: Vec<_> = gguf.tensors().collect();
         // llama-quantize's order, which is also the order in which a forward pass reads a file.
         sources.sort_by_key(|tensor| recipe::file_order(tensor.name));

@@ -9,8 +9,17 @@ fn a_file_that_is_not_gguf() {
         Bytes(b"PK\x03\x04....".to_vec()).fault(),
         Fault::NotGguf { .. }
     );
-    assert_fault!(Bytes(b"GG".to_vec()).fault(), Fault::NotGguf { .. });
-    assert_fault!(Bytes::default().fault(), Fault::NotGguf { .. });
+    for (bytes, expected) in [
+        (
+            &b"\x7fELF\x02\x01"[..],
+            r#"it begins with "\x7fELF" instead of "GGUF""#,
+        ),
+        (b"GG", "it ends after \"GG\""),
+        (b"", "it is empty"),
+    ] {
+        let fault = Bytes(bytes.to_vec()).fault();
+        assert!(fault.to_string().contains(expected), "{fault}");
+    }
 }
 
 #[test]
@@ -80,4 +89,16 @@ fn a_folder_instead_of_a_file() {
     assert_fault!(fault_of(error), Fault::NotAFile);
     let error = Gguf::open(&folder.path().join("absent")).err().unwrap();
     assert_fault!(fault_of(error), Fault::Io { .. });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_instead_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("model.gguf");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Nobody writes to it: waiting would have no end.
+    assert_fault!(fault_of(Gguf::open(&pipe).err().unwrap()), Fault::NotAFile);
+    let zeros = Gguf::open(std::path::Path::new("/dev/zero")).err().unwrap();
+    assert_fault!(fault_of(zeros), Fault::NotAFile);
 }

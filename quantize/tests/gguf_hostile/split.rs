@@ -111,3 +111,46 @@ fn counts_of_zero_and_one_mean_a_whole_model() {
         assert_eq!(gguf.tensor_count(), 1);
     }
 }
+
+#[test]
+fn more_parts_than_can_be_numbered() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m-00001-of-65536.gguf");
+    let bytes = Bytes::header(3, 0, 2)
+        .string("split.no")
+        .u32(U16)
+        .u16(0)
+        .string("split.count")
+        .u32(U32)
+        .u32(65_536);
+    std::fs::write(&path, bytes.0).unwrap();
+    assert_fault!(
+        fault_of(Gguf::open(&path).err().unwrap()),
+        Fault::PartCount {
+            count: 65_536,
+            most: 65_535
+        }
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_instead_of_a_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes = Bytes::header(3, 0, 3)
+        .string("split.no")
+        .u32(U16)
+        .u16(0)
+        .string("split.count")
+        .u32(U16)
+        .u16(2)
+        .string("split.tensors.count")
+        .u32(I32)
+        .u32(0);
+    std::fs::write(folder.path().join(FIRST), bytes.0).unwrap();
+    let pipe = folder.path().join(SECOND);
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let error = Gguf::open(&folder.path().join(FIRST)).err().unwrap();
+    assert_eq!(error.path(), pipe);
+    assert_fault!(fault_of(error), Fault::NotAFile);
+}

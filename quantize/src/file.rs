@@ -1,0 +1,86 @@
+//! Opening what may not be a file: a path from a person, or one that a downloaded folder leads to.
+//!
+//! A pipe would be waited for without end, and a device or a sparse file read until no memory is left. So nothing is
+//! waited for, and what was opened is looked at before anything is read from it.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Opens anything for reading, without waiting for the other end of a pipe.
+pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let mut options = File::options();
+    options.read(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let about = file.metadata()?;
+    Ok((file, about))
+}
+
+/// Opens a regular file for reading, and says how many bytes it has.
+pub fn open_regular(path: &Path) -> io::Result<(File, u64)> {
+    let (file, about) = open(path)?;
+    // What reading from it would have said.
+    #[cfg(unix)]
+    if about.is_dir() {
+        return Err(io::Error::from_raw_os_error(libc::EISDIR));
+    }
+    if !about.is_file() {
+        let message = "is not a regular file; put the file itself in its place";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok((file, about.len()))
+}
+
+/// All bytes of a regular file that has at most `most` of them.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let (file, length) = open_regular(path)?;
+    if length > most {
+        let message = format!(
+            "has {length} bytes, and at most {most} are read; it is not the file it should be, fetch it again"
+        );
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    let mut bytes = Vec::with_capacity(length as usize);
+    // It may be growing.
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_up_to_the_limit_and_refused_beyond() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        std::fs::write(&path, b"12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), b"12345");
+        let message = read(&path, 4).unwrap_err().to_string();
+        assert!(message.contains("5 bytes") && message.contains("at most 4"));
+        // A hole takes no room on the disk, and would take all of the memory.
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(1 << 40).unwrap();
+        assert_eq!(
+            read(&path, 1 << 20).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_devices_and_folders_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [&*pipe, Path::new("/dev/zero")] {
+            let message = read(path, 1 << 20).unwrap_err().to_string();
+            assert!(message.contains("not a regular file"), "{message}");
+        }
+        // Word for word what the standard library says.
+        let expected = std::fs::read(folder.path()).unwrap_err().to_string();
+        assert_eq!(read(folder.path(), 9).unwrap_err().to_string(), expected);
+    }
+}
