@@ -1,5 +1,6 @@
 //! A file that appears whole or not at all: written under another name, then renamed.
 
+use fourfold_quantize::file;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -23,13 +24,13 @@ pub enum Readers {
 impl Partial {
     /// Starts `NAME.partial` beside the file that it will become. What a killed program left there is removed.
     pub fn create(target: &Path, readers: Readers) -> io::Result<Self> {
-        let target = place(target)?;
+        let target = file::destination(target).map_err(io::Error::other)?;
         let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
         let mut name = name.to_owned();
         name.push(".partial");
         let path = target.with_file_name(name);
         // The lock says that a program is at work.
-        if let Ok(left) = File::open(&path) {
+        if let Ok((left, _)) = file::open_regular(&path) {
             if let Err(TryLockError::WouldBlock) = left.try_lock() {
                 return Err(io::Error::other("another program is writing it"));
             }
@@ -54,22 +55,6 @@ impl Partial {
         self.file.sync_all()?;
         fs::rename(&self.path, &self.target)
     }
-}
-
-/// Where a file of this name would be: of a symbolic link, what it points to. Only a file is replaced by a file.
-fn place(target: &Path) -> io::Result<PathBuf> {
-    if fs::symlink_metadata(target).is_err() {
-        return Ok(target.to_path_buf());
-    }
-    let place = target.canonicalize()?;
-    let metadata = place.metadata()?;
-    if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    Ok(place)
 }
 
 impl Write for Partial {

@@ -1,11 +1,12 @@
-//! Opening what may not be a file: a path from a person, or one that a downloaded folder leads to.
+//! Opening and replacing what may not be a file: a path from a person, or one that a downloaded folder leads to.
 //!
 //! A pipe would be waited for without end, and a device or a sparse file read until no memory is left. So nothing is
-//! waited for, and what was opened is looked at before anything is read from it.
+//! waited for, and what was opened is looked at before anything is read from it. And renaming a finished file would
+//! destroy a device node or a link that stands under the name.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens anything for reading, without waiting for the other end of a pipe.
 pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
@@ -46,6 +47,37 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // It may be growing.
     file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What stands where a file is to be written, and is not replaced by one.
+#[derive(Debug, thiserror::Error)]
+pub enum Obstacle {
+    /// Not even if it is empty.
+    #[error("is a directory")]
+    Directory,
+    /// A device, a pipe or a socket.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// What it was meant to lead to is not for us to make.
+    #[error("is a symbolic link to nothing")]
+    DanglingLink,
+    /// Say, for want of a permission.
+    #[error("is a symbolic link that cannot be followed ({0})")]
+    Link(io::Error),
+}
+
+/// Where a file that is written under this name belongs: there, or where the symbolic link leads that is there already.
+pub fn destination(path: &Path) -> Result<PathBuf, Obstacle> {
+    let Ok(link) = path.symlink_metadata() else {
+        return Ok(path.to_owned());
+    };
+    match path.metadata() {
+        Err(_) => Err(Obstacle::DanglingLink),
+        Ok(about) if about.is_dir() => Err(Obstacle::Directory),
+        Ok(about) if !about.is_file() => Err(Obstacle::NotAFile),
+        Ok(_) if link.is_symlink() => path.canonicalize().map_err(Obstacle::Link),
+        Ok(_) => Ok(path.to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::model_file::ModelArgs;
 use super::progress::Progress;
 use super::prompt::{self, Date};
-use super::{interrupt, talking, terminal, tokenize};
+use super::{input_file, interrupt, talking, terminal};
 use anyhow::{Context, bail};
 use fourfold::harmony::{Answer, Effort, chat};
 use fourfold::sample::Settings;
@@ -145,11 +145,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     let text = match &args.suite {
-        Some(file) => tokenize::read_text(file)?,
+        Some(file) => input_file::read_text(file)?,
         None => BUILT_IN.to_owned(),
     };
     let name = match &args.suite {
-        Some(file) => tokenize::name(file),
+        Some(file) => input_file::name(file),
         None => "the built-in suite".to_owned(),
     };
     let chosen = chosen(&text, args.part);

@@ -95,11 +95,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// Refuses two outputs of one name: the second to be finished would replace the first.
 fn check_names(output: &Path, routing: Option<&Path>) -> anyhow::Result<()> {
-    refuse_pipe("-o", output)?;
     let Some(routing) = routing else {
         return Ok(());
     };
-    refuse_pipe("--routing", routing)?;
     // However they are spelled: the folder has to exist, the file need not.
     let place = |path: &Path| {
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
@@ -108,14 +106,6 @@ fn check_names(output: &Path, routing: Option<&Path>) -> anyhow::Result<()> {
     };
     if output == routing || place(output).is_some_and(|it| Some(it) == place(routing)) {
         bail!("-o and --routing both name {output:?}: give two files");
-    }
-    Ok(())
-}
-
-/// Refuses - as an output: a file gets its name when it is whole, and a pipe has none.
-pub fn refuse_pipe(option: &str, path: &Path) -> anyhow::Result<()> {
-    if path == Path::new("-") {
-        bail!("{option} cannot write to standard output: name a file (one called - is ./-)");
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod chat;
 mod convert;
 mod devices;
 mod eval;
+mod input_file;
 mod inspect;
 pub mod interrupt;
 mod logits;

@@ -14,6 +14,9 @@ pub struct Output {
 impl Output {
     /// Starts a file; one that exists is overwritten only if `force` says so.
     pub fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            bail!("this output cannot be standard output: name a file (one called - is ./-)");
+        }
         if path.exists() && !force {
             bail!(
                 "{} exists: choose another name or use --force",

@@ -2,7 +2,7 @@
 
 use super::model_file::ModelArgs;
 use super::output::Output;
-use super::{interrupt, logits, npy, terminal, tokenize};
+use super::{input_file, interrupt, npy, terminal};
 use anyhow::{Context, bail};
 use fourfold::model::{Batch, Logits, Model};
 use fourfold::tokenizer::Tokenizer;
@@ -54,11 +54,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if (1..SHORTEST).contains(&asked) {
         bail!("--ctx is {asked}, but a piece of at least {SHORTEST} tokens is needed");
     }
-    if let Some(path) = &args.save_logits {
-        logits::refuse_pipe("--save-logits", path)?;
-    }
     interrupt::install()?;
-    let text = tokenize::read(&args.file)?;
+    let text = input_file::read(&args.file)?;
     let model = args.model.open()?;
     let mut tokens = Vec::new();
     Tokenizer::from_gguf(model.file())?.encode_bytes_into(&text, &mut tokens);
@@ -70,7 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if piece < SHORTEST {
         bail!(
             "{} has {} tokens: at least {SHORTEST} are needed",
-            tokenize::name(&args.file),
+            input_file::name(&args.file),
             tokens.len()
         );
     }

@@ -1,6 +1,6 @@
 //! `fourfold prompt`: what the model will see.
 
-use super::{model_file, terminal, tokenize};
+use super::{input_file, model_file, terminal};
 use anyhow::Context;
 use fourfold::harmony::{self, Effort, Encoder, chat};
 use fourfold::tokenizer::Tokenizer;
@@ -66,8 +66,8 @@ impl From<ReasoningEffort> for Effort {
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let json = tokenize::read_text(&args.messages)?;
-    let request = chat::Request::parse(&json).with_context(|| tokenize::name(&args.messages))?;
+    let json = input_file::read_text(&args.messages)?;
+    let request = chat::Request::parse(&json).with_context(|| input_file::name(&args.messages))?;
     let date = match args.date {
         Some(Date::None) => None,
         Some(Date::Given(date)) => Some(date),

@@ -1,8 +1,8 @@
 //! What `run` and `chat` share: the options of a conversation, and opening one.
 
+use super::input_file::read_text_file;
 use super::model_file::ModelArgs;
 use super::prompt::{self, Date, ReasoningEffort};
-use super::run::prompt::read_text;
 use super::sampling::SamplingArgs;
 use super::terminal::{self, Style};
 use anyhow::{Context, bail};
@@ -147,7 +147,7 @@ impl TalkingArgs {
         Ok(if let Some(file) = &self.schema {
             Some(generator.grammars()?.json_schema(&read_json(file)?)?)
         } else if let Some(file) = &self.grammar {
-            Some(generator.grammars()?.lark(&read_text(file)?)?)
+            Some(generator.grammars()?.lark(&read_text_file(file)?)?)
         } else if let Some(regex) = &self.regex {
             Some(generator.grammars()?.regex(regex)?)
         } else {
@@ -165,7 +165,7 @@ pub fn set_schema(session: &mut Session, file: &Path) -> anyhow::Result<()> {
 
 /// A file's content as JSON.
 pub fn read_json(file: &Path) -> anyhow::Result<Value> {
-    let text = read_text(file)?;
+    let text = read_text_file(file)?;
     serde_json::from_str(&text).with_context(|| format!("{file:?} is not JSON"))
 }
 
@@ -198,7 +198,7 @@ pub fn text_or_file(text: &str) -> anyhow::Result<String> {
     let path = Path::new(text);
     // A name of many words is a text, and asking for such a file would be an error of its own.
     if text.len() < 4096 && path.is_file() {
-        return read_text(path);
+        return read_text_file(path);
     }
     Ok(text.to_string())
 }

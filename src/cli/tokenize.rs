@@ -1,15 +1,10 @@
 //! `fourfold tokenize`: text to token ids.
 
-use super::{model_file, terminal};
-use anyhow::{Context, bail};
+use super::{input_file, model_file, terminal};
 use fourfold::tokenizer::Tokenizer;
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-
-/// The limit that `run` has too: more is rather the wrong file than a text.
-const MOST_BYTES: u64 = 64 << 20;
+use std::io::Write;
+use std::path::PathBuf;
 
 /// Show the tokens of a text
 ///
@@ -43,7 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let tokenizer = Tokenizer::from_gguf(&model_file::open(args.model.as_deref())?)?;
     let text = match args.prompt {
         Some(prompt) => prompt.into_bytes(),
-        None => read(&args.file)?,
+        None => input_file::read(&args.file)?,
     };
     let mut ids = Vec::new();
     tokenizer.encode_bytes_into(&text, &mut ids);
@@ -77,49 +72,4 @@ fn describe(tokenizer: &Tokenizer, id: u32) -> Value {
         Ok(text) => json!({ "id": id, "text": text }),
         Err(_) => json!({ "id": id, "text": String::from_utf8_lossy(bytes), "bytes": bytes }),
     }
-}
-
-/// The bytes of an input file; - is standard input.
-pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let done = match is_pipe(path) {
-        true => std::io::stdin()
-            .take(MOST_BYTES + 1)
-            .read_to_end(&mut bytes),
-        false => {
-            File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
-        }
-    };
-    done.with_context(|| format!("cannot read {}", name(path)))?;
-    if bytes.len() as u64 > MOST_BYTES {
-        bail!(
-            "{} is longer than {} MiB: give a part of it",
-            name(path),
-            MOST_BYTES >> 20
-        );
-    }
-    Ok(bytes)
-}
-
-/// The same as text.
-pub fn read_text(path: &Path) -> anyhow::Result<String> {
-    String::from_utf8(read(path)?).map_err(|error| {
-        let position = error.utf8_error().valid_up_to();
-        anyhow::anyhow!(
-            "{} is no UTF-8 text: byte {position} starts no character",
-            name(path)
-        )
-    })
-}
-
-/// What messages call an input file.
-pub fn name(path: &Path) -> String {
-    match is_pipe(path) {
-        true => "standard input".into(),
-        false => format!("{path:?}"),
-    }
-}
-
-fn is_pipe(path: &Path) -> bool {
-    path == Path::new("-")
 }

@@ -6,6 +6,7 @@
 //! model or version is refused with its header, so that the text of the conversation can be kept.
 
 use crate::partial::{Partial, Readers};
+use fourfold_quantize::file::open_regular;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -167,13 +168,7 @@ impl Saved {
             path: path.to_path_buf(),
             reason: reason.to_string(),
         };
-        // Asked before it is opened, because opening a pipe waits for somebody to write.
-        let metadata = path.metadata().map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(damaged("it is no file"));
-        }
-        let mut file = File::open(path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
+        let (mut file, length) = open_regular(path).map_err(failed)?;
         let mut name = [0; 16];
         if file.read_exact(&mut name).is_err() || &name != NAME {
             return Err(damaged("it is no fourfold session"));

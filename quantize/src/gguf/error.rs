@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::value::ValueType;
+use crate::file;
 
 /// The outcome of reading or writing a GGUF file.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -300,12 +301,8 @@ pub enum Fault {
     // Writing.
     #[error("already exists; choose another name or allow overwriting (--force)")]
     Exists,
-    #[error("is a directory; choose another name")]
-    TargetIsDirectory,
-    #[error("is not a regular file; choose another name")]
-    TargetNotAFile,
-    #[error("is a symbolic link to nothing; remove it or choose another name")]
-    DanglingLink,
+    #[error("{0}; choose another name")]
+    Obstacle(file::Obstacle),
     #[error(
         "another run is writing this file now, into {temporary:?}; wait for it or choose another name"
     )]

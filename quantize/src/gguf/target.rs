@@ -1,10 +1,10 @@
 //! Where a file that is being written will stand, and what may not stand there already.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::error::{Error, Fault, Result};
 use super::split;
+use crate::file;
 
 /// The names of the parts of a file that is to have this name; its own, if there is one part.
 pub fn names(path: &Path, count: u64) -> Vec<PathBuf> {
@@ -20,25 +20,15 @@ pub fn names(path: &Path, count: u64) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Where a file of this name will be put: there, or where the symbolic link leads that is there already. Refuses what
-/// renaming would destroy (a device, a pipe) or could not replace, whether or not files may be replaced.
+/// Where a file of this name will be put. What stands there already may be a file at most, and that only if files may be
+/// replaced.
 pub fn resolve(target: PathBuf, overwrite: bool) -> Result<PathBuf> {
-    let Ok(link) = target.symlink_metadata() else {
-        return Ok(target);
-    };
-    let fault = match fs::metadata(&target) {
-        Err(_) => Fault::DanglingLink,
-        Ok(about) if about.is_dir() => Fault::TargetIsDirectory,
-        Ok(about) if !about.is_file() => Fault::TargetNotAFile,
-        Ok(_) if !overwrite => Fault::Exists,
-        Ok(_) if link.is_symlink() => {
-            let doing = "follow the symbolic link";
-            return fs::canonicalize(&target)
-                .map_err(|error| Error::new(&target, Fault::Io { doing, error }));
-        }
-        Ok(_) => return Ok(target),
-    };
-    Err(Error::new(target, fault))
+    let place = file::destination(&target);
+    let place = place.map_err(|obstacle| Error::new(&target, Fault::Obstacle(obstacle)))?;
+    if !overwrite && place.symlink_metadata().is_ok() {
+        return Err(Error::new(target, Fault::Exists));
+    }
+    Ok(place)
 }
 
 /// What a file is called until it is whole.
@@ -59,6 +49,7 @@ pub fn folder_of(path: &Path) -> &Path {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     fn refusal(target: &Path) -> String {

@@ -3,7 +3,7 @@
 use super::commands::{Action, help};
 use super::input::Typed;
 use super::repl::{Repl, complain};
-use crate::cli::run::prompt::read_text;
+use crate::cli::input_file::read_text_file;
 use crate::cli::terminal;
 use crate::cli::{sampling, talking};
 use anyhow::{Result, anyhow, bail};
@@ -127,7 +127,7 @@ impl Repl {
             return self.say(instructions.as_deref().unwrap_or("no instructions"));
         };
         let text = match text.strip_prefix('@') {
-            Some(file) => read_text(&expanded(file))?,
+            Some(file) => read_text_file(&expanded(file))?,
             None => text,
         };
         self.session().developer().instructions = Some(text);
@@ -189,7 +189,7 @@ impl Repl {
 
     fn attach(&mut self, path: &str) -> Result<()> {
         let file = expanded(path);
-        let text = read_text(&file)?;
+        let text = read_text_file(&file)?;
         let tokens = self.session().generator().tokenizer().encode(&text).len();
         let name = file.display().to_string();
         self.attached.push((name.clone(), text));
