@@ -29,7 +29,7 @@ tests=$(cargo test -p fourfold --release --lib --no-run 2>&1 | tee /dev/stderr |
 
 # The disk: a kernel, and in its memory the tests and the libraries they are linked with.
 image=$(apt-cache depends linux-image-cloud-amd64 | sed -nE 's/ *Depends: (linux-image-.*)/\1/p' | head -n 1)
-(cd "$work" && apt-get -qq download "$image" 2>/dev/null && dpkg -x "$image"_*.deb kernel)
+(cd "$work" && apt-get -qq -o APT::Sandbox::User=root download "$image" && dpkg -x "$image"_*.deb kernel)
 root=$work/root
 mkdir -p "$root/bin" "$root/proc" "$work/iso/isolinux"
 cp /bin/busybox "$root/bin/"

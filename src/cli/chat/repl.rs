@@ -23,9 +23,10 @@ pub struct Repl {
     pub(super) statistics: Statistics,
     /// Files for the next message: name and text.
     pub(super) attached: Vec<(String, String)>,
-    /// Where the conversation is kept, and as what it was last sent there.
+    /// The session's file, and the conversation as it was last sent to be saved.
     file: Option<PathBuf>,
     kept: Conversation,
+    /// Whether anything that was asked for went wrong.
     failed: bool,
 }
 
