@@ -256,7 +256,7 @@ fn quantize<I: Isa>(isa: I, x: &[f32; STEP], sign: f32) -> Record {
     }
     let bits = isa.largest_int(largest) as u32;
     if bits < TINY.to_bits() {
-        let start128 = start128::<I>(&EMPTY.values);
+        let start128 = start128::<I>(&EMPTY.values, 0);
         return Record { start128, ..EMPTY };
     }
     let largest = f32::from_bits(bits);
@@ -271,21 +271,25 @@ fn quantize<I: Isa>(isa: I, x: &[f32; STEP], sign: f32) -> Record {
         unsafe { isa.store_as_bytes(values.as_mut_ptr().add(at), q) };
         sums[at / 16] = i32::wrapping_add(sums[at / 16], isa.sum_ints(q));
     }
+    let sum = sums[0].wrapping_add(sums[1]);
     let scale = sign * largest / 127.0;
     Record {
         values,
         scale: scale / SCALE_UNIT,
-        start16: MAGIC_BITS.wrapping_sub(16i32.wrapping_mul(sums[0].wrapping_add(sums[1]))),
-        start128: start128::<I>(&values),
-        weighted: scale * sums[0].wrapping_add(sums[1]) as f32,
+        start16: MAGIC_BITS.wrapping_sub(16i32.wrapping_mul(sum)),
+        start128: start128::<I>(&values, sum),
+        weighted: scale * sum as f32,
         start32: sums.map(|sum| MAGIC_BITS.wrapping_sub(32i32.wrapping_mul(sum))),
         weighted_halves: sums.map(|sum| scale * sum as f32),
     }
 }
 
-/// See [`Record::start128`].
+/// See [`Record::start128`]. `sum`: of all values.
 #[inline(always)]
-fn start128<I: Isa>(values: &[i8; STEP]) -> i32 {
+fn start128<I: Isa>(values: &[i8; STEP], sum: i32) -> i32 {
+    if !I::PAIRS {
+        return MAGIC_BITS.wrapping_sub(128i32.wrapping_mul(sum));
+    }
     // By place in each four columns, which is what the compiler makes vectors of.
     let mut sums = [0i32; 4];
     for four in values.as_chunks::<4>().0 {
@@ -294,9 +298,5 @@ fn start128<I: Isa>(values: &[i8; STEP]) -> i32 {
         }
     }
     let [low, high] = [sums[0] + sums[1], sums[2] + sums[3]];
-    if I::PAIRS {
-        ((-16 * low) & 0xffff) | ((-16 * high) << 16)
-    } else {
-        MAGIC_BITS - 128 * (low + high)
-    }
+    ((-16 * low) & 0xffff) | ((-16 * high) << 16)
 }
