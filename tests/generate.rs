@@ -74,6 +74,26 @@ fn say(session: &mut Session, text: &str) -> (Outcome, String) {
 }
 
 #[test]
+fn a_turn_stops_before_the_next_token() {
+    let mut session = session(greedy());
+    session.say("What is 2 + 3?");
+    let asked = std::cell::Cell::new(0);
+    // The first two tokens open a message's header and give no event.
+    let stop = || asked.replace(asked.get() + 1) == 2;
+    let mut turn = session.turn(&mut |_| true).unwrap().stop_when(&stop);
+    let events: Vec<Event> = turn.by_ref().map(Result::unwrap).collect();
+    assert!(
+        matches!(events[..], [.., Event::TurnEnd(_)]),
+        "nothing but the end: {events:?}"
+    );
+    let outcome = turn.finish().unwrap();
+    assert_eq!(
+        (outcome.finish, outcome.tokens.len()),
+        (Finish::Interrupted, 2)
+    );
+}
+
+#[test]
 fn the_cut_of_a_prompt_does_not_change_its_logits() {
     let model = fourfold::demo::model(Options::default()).unwrap();
     let tokens = generator().tokenizer().encode(&long_text());

@@ -1,11 +1,12 @@
 //! `fourfold bench`: how fast a model runs here, beside what this machine could do at most.
 
+mod report;
+
 use super::model_file::ModelArgs;
-use super::{devices, interrupt, terminal};
+use super::{interrupt, terminal};
 use anyhow::bail;
 use fourfold::model::{Batch, Ceilings, Logits, Model, Sequence};
-use serde_json::{Value, json};
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 /// Measure the speed of a model, and this machine's ceilings in the same run
@@ -69,14 +70,6 @@ enum Test {
     Generate(usize),
 }
 
-/// A test's outcome.
-struct Result {
-    test: Test,
-    depth: usize,
-    /// Tokens per second of each repetition.
-    speeds: Vec<f64>,
-}
-
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
     interrupt::install()?;
@@ -94,25 +87,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for &depth in &args.depth {
         let filled = fill(&model, depth, &mut logits)?;
         for &test in &tests {
-            let mut speeds = Vec::new();
-            // The first run is not counted: it takes memory and fills the processor's caches.
-            for repetition in 0..=args.repetitions {
-                if interrupt::requested() {
-                    bail!(interrupt::Interrupted);
-                }
-                if repetition == 1 {
-                    model.take_phases();
-                }
-                let warm_up = repetition == 0;
-                let time = measure(&model, &filled, test.shortened(warm_up), &mut logits)?;
-                if !warm_up {
-                    speeds.push(test.tokens() as f64 / time.as_secs_f64());
-                }
-            }
+            let speeds = repeat(&model, &filled, test, args.repetitions, &mut logits)?;
             if super::verbosity() > 0 {
-                show_phases(&model, test, depth, args.repetitions);
+                report::phases(&model, test, depth, args.repetitions);
             }
-            results.push(Result {
+            results.push(report::Result {
                 test,
                 depth,
                 speeds,
@@ -125,13 +104,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         gmac_s: before.gmac_s.max(after.gmac_s),
     };
     if super::verbosity() > 0 {
-        let memory = peak_memory().map_or("unknown".into(), terminal::bytes);
+        let memory = report::peak_memory().map_or("unknown".into(), terminal::bytes);
         eprintln!(
             "first logits {:.3} s after the start, peak memory {memory}",
             first_token.as_secs_f64()
         );
     }
-    print(&model, &results, &ceilings, args.output)
+    report::print(&model, &results, &ceilings, args.output)
 }
 
 fn tests(args: &Args) -> anyhow::Result<Vec<Test>> {
@@ -214,9 +193,9 @@ impl Test {
     }
 
     /// A few generated tokens are enough to warm up.
-    fn shortened(self, shorten: bool) -> Self {
+    fn shortened(self) -> Self {
         match self {
-            Test::Generate(n) if shorten => Test::Generate(n.min(4)),
+            Test::Generate(n) => Test::Generate(n.min(4)),
             test => test,
         }
     }
@@ -231,6 +210,25 @@ fn tokens(model: &Model, count: usize) -> Vec<u32> {
         .collect()
 }
 
+/// The speeds of a test, in tokens per second.
+fn repeat(
+    model: &Model,
+    filled: &Sequence,
+    test: Test,
+    repetitions: u32,
+    logits: &mut Logits,
+) -> anyhow::Result<Vec<f64>> {
+    // Not counted: it takes memory and fills the processor's caches.
+    measure(model, filled, test.shortened(), logits)?;
+    model.take_phases();
+    let mut speeds = Vec::new();
+    for _ in 0..repetitions {
+        let time = measure(model, filled, test, logits)?;
+        speeds.push(test.tokens() as f64 / time.as_secs_f64());
+    }
+    Ok(speeds)
+}
+
 fn measure(
     model: &Model,
     filled: &Sequence,
@@ -239,6 +237,9 @@ fn measure(
 ) -> anyhow::Result<Duration> {
     let mut sequence = filled.clone();
     let tokens = tokens(model, test.tokens());
+    if interrupt::requested() {
+        bail!(interrupt::Interrupted);
+    }
     let start = Instant::now();
     match test {
         Test::Prompt(_) => model.extend(&mut sequence, &tokens, logits)?,
@@ -253,141 +254,4 @@ fn measure(
         }
     }
     Ok(start.elapsed())
-}
-
-fn show_phases(model: &Model, test: Test, depth: usize, repetitions: u32) {
-    let phases = model.take_phases();
-    let total: Duration = phases.spent().map(|(_, time)| time).sum();
-    eprintln!("{} at depth {depth}:", test.name());
-    for (name, time) in phases.spent() {
-        let share = 100.0 * time.as_secs_f64() / total.as_secs_f64();
-        let each = time.as_secs_f64() * 1e3 / f64::from(repetitions) / test.tokens() as f64;
-        eprintln!("  {name:<26} {share:5.1} %  {each:9.4} ms a token");
-    }
-}
-
-impl Result {
-    fn mean(&self) -> f64 {
-        self.speeds.iter().sum::<f64>() / self.speeds.len() as f64
-    }
-
-    /// The deviation of a sample; 0 for one value.
-    fn deviation(&self) -> f64 {
-        let mean = self.mean();
-        let squares: f64 = self.speeds.iter().map(|speed| (speed - mean).powi(2)).sum();
-        (squares / (self.speeds.len().max(2) - 1) as f64).sqrt()
-    }
-
-    /// Tokens per second that the ceilings allow, the work of attention and the head of a prompt left out.
-    fn ceiling(&self, model: &Model, ceilings: &Ceilings) -> f64 {
-        let (config, weights) = (model.config(), model.weights());
-        match self.test {
-            Test::Prompt(_) => {
-                ceilings.gmac_s * 1e9 / weights.multiplications_per_token(config) as f64
-            }
-            Test::Generate(_) => ceilings.read_gb_s * 1e9 / weights.bytes_per_token(config) as f64,
-        }
-    }
-}
-
-fn print(model: &Model, results: &[Result], ceilings: &Ceilings, form: Form) -> anyhow::Result<()> {
-    let mut out = terminal::stdout();
-    match form {
-        Form::Md => {
-            writeln!(out, "| test | depth | tokens/s | ceiling | share |")?;
-            writeln!(out, "|---|---|---|---|---|")?;
-            for result in results {
-                let (mean, ceiling) = (result.mean(), result.ceiling(model, ceilings));
-                writeln!(
-                    out,
-                    "| {} | {} | {mean:.2} ± {:.2} | {ceiling:.1} | {:.0} % |",
-                    result.test.name(),
-                    result.depth,
-                    result.deviation(),
-                    100.0 * mean / ceiling
-                )?;
-            }
-            writeln!(
-                out,
-                "\n{} on {}, {} threads, {} kernels; this machine reads the weights at {:.1} GB/s and multiplies at {:.0} GMAC/s.",
-                terminal::plain(&model.path().display().to_string()),
-                terminal::plain(&devices::processor()),
-                model.threads(),
-                model.isa(),
-                ceilings.read_gb_s,
-                ceilings.gmac_s,
-            )?;
-        }
-        Form::Json => {
-            let list: Vec<Value> = results
-                .iter()
-                .map(|result| describe(model, result, ceilings))
-                .collect();
-            writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
-        }
-        Form::Csv => {
-            writeln!(
-                out,
-                "test,n_prompt,n_gen,depth,mean,std,threads,isa,read_gb_s,gmac_s"
-            )?;
-            for result in results {
-                let (n_prompt, n_gen) = result.counts();
-                writeln!(
-                    out,
-                    "{},{n_prompt},{n_gen},{},{},{},{},{},{},{}",
-                    result.test.name(),
-                    result.depth,
-                    result.mean(),
-                    result.deviation(),
-                    model.threads(),
-                    model.isa(),
-                    ceilings.read_gb_s,
-                    ceilings.gmac_s
-                )?;
-            }
-        }
-    }
-    out.flush()?;
-    Ok(())
-}
-
-impl Result {
-    fn counts(&self) -> (usize, usize) {
-        match self.test {
-            Test::Prompt(n) => (n, 0),
-            Test::Generate(n) => (0, n),
-        }
-    }
-}
-
-fn describe(model: &Model, result: &Result, ceilings: &Ceilings) -> Value {
-    let (config, weights) = (model.config(), model.weights());
-    let (n_prompt, n_gen) = result.counts();
-    let bytes: u64 = model.file().parts().map(|part| part.1).sum();
-    json!({
-        "test": result.test.name(),
-        "n_prompt": n_prompt,
-        "n_gen": n_gen,
-        "depth": result.depth,
-        "tokens_per_second": {"mean": result.mean(), "std": result.deviation()},
-        "threads": model.threads(),
-        "isa": model.isa(),
-        "model": {
-            "path": model.path().display().to_string(),
-            "bytes": bytes,
-            "layers": config.layers,
-            "experts": config.experts,
-            "bytes_per_token": weights.bytes_per_token(config),
-            "multiplications_per_token": weights.multiplications_per_token(config),
-        },
-        "ceilings": {"read_gb_s": ceilings.read_gb_s, "gmac_s": ceilings.gmac_s},
-    })
-}
-
-/// Most memory that this process had at once, pages of the map included.
-fn peak_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }

@@ -241,7 +241,9 @@ fn ask(
     }
     let begin = Instant::now();
     let mut answer = Answer::default();
-    let mut generation = session.turn(&mut |_| !interrupt::requested())?;
+    let mut generation = session
+        .turn(&mut |_| !interrupt::requested())?
+        .stop_when(&interrupt::requested);
     for event in generation.by_ref() {
         answer.add(&event?);
         if interrupt::requested() {

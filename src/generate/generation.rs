@@ -1,8 +1,10 @@
 //! One turn in the making.
 
+mod harmony;
+
 use super::decode::Decoder;
 use super::{Error, Generator, Prefill, Request};
-use crate::harmony::{Assistant, Event, Kind, Mark, Message, Parser, Position, Reason};
+use crate::harmony::{Event, Message, Parser, Position, Reason};
 use crate::model::Logits;
 use crate::sample::StopStrings;
 use crate::tokenizer::StreamDecoder;
@@ -64,6 +66,7 @@ pub struct Generation<'g> {
     scratch: Vec<Event>,
     outcome: Outcome,
     start: Instant,
+    stop_when: &'g dyn Fn() -> bool,
 }
 
 impl<'g> Generation<'g> {
@@ -96,6 +99,7 @@ impl<'g> Generation<'g> {
                 decode_time: Duration::ZERO,
             },
             start: Instant::now(),
+            stop_when: &|| false,
             generator,
             request,
         };
@@ -133,6 +137,13 @@ impl<'g> Generation<'g> {
         }
     }
 
+    /// Asks before every token whether the turn should end there. The tokens of headers and of unfinished characters give no
+    /// event, so whoever asks between events only may wait for long.
+    pub fn stop_when(mut self, asked: &'g dyn Fn() -> bool) -> Self {
+        self.stop_when = asked;
+        self
+    }
+
     /// Ends the turn, wherever it is, and says what it came to.
     pub fn finish(mut self) -> Result<Outcome, Error> {
         self.end(Finish::Interrupted)?;
@@ -150,7 +161,7 @@ impl<'g> Generation<'g> {
         if let Some(parser) = &self.request.parser {
             self.outcome.messages.extend_from_slice(parser.messages());
             if self.request.answer.is_some() {
-                keep_last_answer(&mut self.outcome.messages);
+                harmony::keep_last_answer(&mut self.outcome.messages);
             }
         }
         if let Some(pace) = decoder.finish(&mut self.generator.context)? {
@@ -185,6 +196,9 @@ impl<'g> Generation<'g> {
 
     /// Why the turn must end before the next token.
     fn exhausted(&self) -> Option<Finish> {
+        if (self.stop_when)() {
+            return Some(Finish::Interrupted);
+        }
         let made = self.outcome.tokens.len();
         if self.request.max_tokens.is_some_and(|most| made >= most) {
             return Some(Finish::Length);
@@ -224,133 +238,6 @@ impl<'g> Generation<'g> {
         Ok(())
     }
 
-    fn read_harmony(&mut self, token: u32) -> Result<(), Error> {
-        let Some(parser) = &mut self.request.parser else {
-            return Ok(());
-        };
-        if parser.position() == Position::Reasoning {
-            self.outcome.reasoning_tokens += 1;
-        }
-        let was_answer = parser.position() == Position::Final;
-        let was_header = parser.position() == Position::Header;
-        let mut events = std::mem::take(&mut self.scratch);
-        parser.push(token, &mut events);
-        let is_end = token == self.request.mark(Mark::End);
-        let is_done = self.turn_end(&events);
-        let is_stray = self.is_stray_answer(was_header, token);
-        self.has_answered |= was_answer && !is_stray;
-        let misses_answer =
-            is_done == Some(Finish::Stop) && self.request.answer.is_some() && !self.has_answered;
-        for event in events.drain(..) {
-            // Text outside the format cannot be part of an answer that a schema describes.
-            let ends_turn = matches!(event, Event::TurnEnd(_));
-            if !(is_stray || misses_answer && ends_turn) {
-                self.give(event);
-            }
-        }
-        self.scratch = events;
-        if misses_answer && let Some(fresh) = self.fresh_parser.take() {
-            if let Some(parser) = self.request.parser.replace(fresh) {
-                self.outcome.messages.extend(parser.into_messages());
-            }
-            self.reopen_answer();
-        } else if is_stray {
-            self.reopen_answer();
-        } else if let Some(finish) = is_done {
-            self.end(finish)?;
-        } else if was_answer && is_end {
-            // Some fine-tunes end their turns like any message.
-            self.end(Finish::Stop)?;
-        } else if is_end {
-            self.begin_message();
-        } else {
-            self.arm(was_header);
-        }
-        Ok(())
-    }
-
-    fn turn_end(&self, events: &[Event]) -> Option<Finish> {
-        events.iter().find_map(|event| match event {
-            Event::TurnEnd(Reason::Stop) => Some(Finish::Stop),
-            Event::TurnEnd(Reason::ToolCalls) => Some(Finish::ToolCalls),
-            Event::TurnEnd(Reason::Length) => Some(Finish::Length),
-            _ => None,
-        })
-    }
-
-    /// After a message's end the format allows one thing only, so nobody is asked.
-    fn begin_message(&mut self) {
-        let start = self.request.mark(Mark::Start);
-        let role = self.generator.tokenizer.encode("assistant");
-        if let Some(decoder) = &mut self.decoder {
-            decoder.release();
-            decoder.force(&[start]);
-            decoder.force(&role);
-        }
-        self.force_channel();
-    }
-
-    /// Whether the turn must have an answer of some form: with tools it may end in a call instead.
-    fn owes_answer(&self) -> bool {
-        let may_call = self.request.parser.as_ref().is_some_and(Parser::may_call);
-        self.request.answer.is_some() && !may_call
-    }
-
-    /// With a schema to keep, every message must name its channel.
-    fn force_channel(&mut self) {
-        let is_header = |parser: &crate::harmony::Parser| parser.position() == Position::Header;
-        let at_header = self.request.parser.as_ref().is_some_and(is_header);
-        if self.owes_answer() && at_header {
-            let channel = self.request.mark(Mark::Channel);
-            if let Some(decoder) = &mut self.decoder {
-                decoder.force(&[channel]);
-            }
-        }
-    }
-
-    /// Puts a constraint to work where the text begins that it is for.
-    fn arm(&mut self, was_header: bool) {
-        let (Some(parser), Some(decoder)) = (&self.request.parser, &mut self.decoder) else {
-            return;
-        };
-        if decoder.is_constrained() {
-            return;
-        }
-        let (constraint, end) = match parser.position() {
-            Position::Final if was_header => (self.request.answer.as_ref(), Mark::Return),
-            Position::Call(tool) if was_header => {
-                let mut tools = self.request.tools.iter();
-                let found = tools.find(|(name, _)| name == tool);
-                (found.map(|(_, constraint)| constraint), Mark::Call)
-            }
-            _ => return,
-        };
-        if let Some(constraint) = constraint {
-            decoder.constrain(constraint.clone(), self.request.mark(end));
-        }
-    }
-
-    /// Whether an answer that must match something began without the token that begins a body.
-    fn is_stray_answer(&self, was_header: bool, token: u32) -> bool {
-        let parser = self.request.parser.as_ref();
-        let is_answer = parser.is_some_and(|parser| parser.position() == Position::Final);
-        let is_body = token == self.request.mark(Mark::Message);
-        self.request.answer.is_some() && was_header && is_answer && !is_body
-    }
-
-    /// Begins the answer again, within the format.
-    fn reopen_answer(&mut self) {
-        let tokenizer = &self.generator.tokenizer;
-        let mut opening = vec![self.request.mark(Mark::Start)];
-        tokenizer.encode_into("assistant", &mut opening);
-        opening.push(self.request.mark(Mark::Channel));
-        tokenizer.encode_into("final", &mut opening);
-        opening.push(self.request.mark(Mark::Message));
-        if let Some(decoder) = &mut self.decoder {
-            decoder.force(&opening);
-        }
-    }
-
     /// Hands an event on; the answer's text passes the stop strings.
     fn give(&mut self, event: Event) {
         match event {
@@ -370,22 +257,6 @@ impl<'g> Generation<'g> {
             other => self.events.push_back(other),
         }
     }
-}
-
-/// Of several answers only the last kept to what was asked for.
-fn keep_last_answer(messages: &mut Vec<Message>) {
-    let is_answer = |message: &Message| {
-        matches!(
-            message,
-            Message::Assistant(Assistant {
-                kind: Kind::Final,
-                ..
-            })
-        )
-    };
-    let last = messages.iter().rposition(is_answer);
-    let mut index = 0..;
-    messages.retain(|message| index.next() == last || !is_answer(message));
 }
 
 impl Iterator for Generation<'_> {

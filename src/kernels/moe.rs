@@ -59,6 +59,24 @@ impl Experts<'_> {
     fn scale(&self, part: usize, expert: usize) -> f32 {
         self.scales[part].map_or(1.0, |scales| scales[expert])
     }
+
+    /// Panics if a shape does not fit the others: what follows reads and writes without asking.
+    fn check(&self, input: &Activations, routes: usize, used: usize, out: usize) {
+        let (n_experts, ff, columns) = (self.n_experts, self.ff, self.columns);
+        let shape = |matrix: &Matrix, rows: usize, columns: usize| {
+            let wanted = (n_experts * rows, columns);
+            assert_eq!((matrix.rows, matrix.columns), wanted, "experts' shape");
+        };
+        shape(&self.gate, ff, columns);
+        shape(&self.up, ff, columns);
+        shape(&self.down, columns, ff);
+        assert_eq!(self.gate_bias.len(), n_experts * ff, "gate's biases");
+        assert_eq!(self.up_bias.len(), n_experts * ff, "up's biases");
+        assert_eq!(self.down_bias.len(), n_experts * columns, "down's biases");
+        assert_eq!(input.columns(), columns, "columns of the input");
+        assert_eq!(routes, input.tokens() * used, "routes of each token");
+        assert_eq!(out, input.tokens() * columns, "values of the output");
+    }
 }
 
 impl Scratch {
@@ -108,33 +126,13 @@ impl Kernels {
         out: &mut [f32],
         scratch: &mut Scratch,
     ) {
+        experts.check(input, routes.len(), used, out.len());
         let Experts {
             n_experts,
             ff,
             columns,
             ..
         } = *experts;
-        let shape = |matrix: &Matrix, rows: usize, columns: usize| {
-            assert_eq!(
-                (matrix.rows, matrix.columns),
-                (n_experts * rows, columns),
-                "experts' shape"
-            );
-        };
-        shape(&experts.gate, ff, columns);
-        shape(&experts.up, ff, columns);
-        shape(&experts.down, columns, ff);
-        assert_eq!(experts.gate_bias.len(), n_experts * ff, "gate's biases");
-        assert_eq!(experts.up_bias.len(), n_experts * ff, "up's biases");
-        assert_eq!(
-            experts.down_bias.len(),
-            n_experts * columns,
-            "down's biases"
-        );
-        assert_eq!(input.columns(), columns, "columns of the input");
-        assert_eq!(routes.len(), input.tokens() * used, "routes of each token");
-        assert_eq!(out.len(), input.tokens() * columns, "values of the output");
-
         scratch.sort(routes, used, n_experts);
         let Scratch {
             starts,

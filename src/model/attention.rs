@@ -101,92 +101,20 @@ impl Attention<'_> {
         scratch: &mut AttentionScratch,
     ) -> bool {
         Tile::cut(tokens, TILE, &mut scratch.tiles);
-        let kv_heads = self.config.kv_heads;
-        let pairs = scratch.tiles.len() * kv_heads;
-        let tiles = &scratch.tiles[..];
-        let workers = Parts::new(&mut scratch.workers);
         let finite = AtomicBool::new(true);
-        let out = Parts::new(out);
         let job = Job {
             step: self,
+            tiles: &scratch.tiles,
             rows,
             queries,
-            out: &out,
+            out: &Parts::new(out),
             finite: &finite,
         };
-
-        if pairs >= FEW {
-            let items = Items::new(pairs);
-            pool.run(|worker| {
-                // SAFETY: every worker takes its own element.
-                let worker = unsafe { workers.element(worker) };
-                // Later tiles see more pages: they go first, so that no worker is left with a long one at the end.
-                while let Some(item) = items.next() {
-                    let item = pairs - 1 - item;
-                    let (tile, head) = (&tiles[item / kv_heads], item % kv_heads);
-                    job.gather(tile, head, worker);
-                    let Worker {
-                        queries,
-                        workspace,
-                        span,
-                        total,
-                        ..
-                    } = worker;
-                    let mut spans = self.spans(tile);
-                    let first = spans.next().unwrap_or(0..0);
-                    job.see(tile, head, first, queries, workspace, total);
-                    for pages in spans {
-                        job.see(tile, head, pages, queries, workspace, span);
-                        total.merge(span);
-                    }
-                    job.finish(tile, head, total);
-                }
-            });
-            return finite.into_inner();
-        }
-
-        scratch.spans.clear();
-        let mut count = 0;
-        for pair in 0..pairs {
-            scratch.spans.push(count);
-            count += self.spans(&tiles[pair / kv_heads]).count();
-        }
-        scratch.spans.push(count);
-        scratch
-            .partial
-            .resize_with(count.max(scratch.partial.len()), State::default);
-        let spans = &scratch.spans[..];
-        let partial = Parts::new(&mut scratch.partial);
-        let items = Items::new(count);
-        pool.run(|worker| {
-            // SAFETY: every worker takes its own element.
-            let worker = unsafe { workers.element(worker) };
-            while let Some(item) = items.next() {
-                let pair = spans.partition_point(|&first| first <= item) - 1;
-                let (tile, head) = (&tiles[pair / kv_heads], pair % kv_heads);
-                let pages = self.spans(tile).nth(item - spans[pair]).unwrap_or(0..0);
-                job.gather(tile, head, worker);
-                // SAFETY: this item is the only one with this index.
-                let state = unsafe { partial.element(item) };
-                job.see(
-                    tile,
-                    head,
-                    pages,
-                    &worker.queries,
-                    &mut worker.workspace,
-                    state,
-                );
-            }
-        });
-        let total = &mut State::default();
-        for pair in 0..pairs {
-            let (tile, head) = (&tiles[pair / kv_heads], pair % kv_heads);
-            job.reset(tile, total);
-            for span in spans[pair]..spans[pair + 1] {
-                // SAFETY: the workers are done.
-                total.merge(unsafe { partial.element(span) });
-            }
-            job.finish(tile, head, total);
+        let workers = Parts::new(&mut scratch.workers);
+        if job.pairs() >= FEW {
+            job.by_pairs(pool, &workers);
+        } else {
+            job.by_spans(pool, &workers, &mut scratch.spans, &mut scratch.partial);
         }
         finite.into_inner()
     }
@@ -205,6 +133,7 @@ impl Attention<'_> {
 /// What the workers share while tokens look back.
 struct Job<'a> {
     step: &'a Attention<'a>,
+    tiles: &'a [Tile],
     rows: &'a [usize],
     queries: &'a [f32],
     out: &'a Parts<'a, f32>,
@@ -212,6 +141,92 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// How many (tile, head of keys) pairs there are.
+    fn pairs(&self) -> usize {
+        self.tiles.len() * self.step.config.kv_heads
+    }
+
+    fn pair(&self, index: usize) -> (&Tile, usize) {
+        let kv_heads = self.step.config.kv_heads;
+        (&self.tiles[index / kv_heads], index % kv_heads)
+    }
+
+    /// Each pair is one worker's from the first page to the last.
+    fn by_pairs(&self, pool: &Pool, workers: &Parts<Worker>) {
+        let pairs = self.pairs();
+        let items = Items::new(pairs);
+        pool.run(|worker| {
+            // SAFETY: every worker takes its own element.
+            let worker = unsafe { workers.element(worker) };
+            // Later tiles see more pages: they go first, so that no worker is left with a long one at the end.
+            while let Some(item) = items.next() {
+                let (tile, head) = self.pair(pairs - 1 - item);
+                self.gather(tile, head, worker);
+                let Worker {
+                    queries,
+                    workspace,
+                    span,
+                    total,
+                    ..
+                } = worker;
+                let mut spans = self.step.spans(tile);
+                let first = spans.next().unwrap_or(0..0);
+                self.see(tile, head, first, queries, workspace, total);
+                for pages in spans {
+                    self.see(tile, head, pages, queries, workspace, span);
+                    total.merge(span);
+                }
+                self.finish(tile, head, total);
+            }
+        });
+    }
+
+    /// The spans of a pair are seen by several workers, and merged in the same order after all.
+    fn by_spans(
+        &self,
+        pool: &Pool,
+        workers: &Parts<Worker>,
+        firsts: &mut Vec<usize>,
+        partial: &mut Vec<State>,
+    ) {
+        firsts.clear();
+        let mut count = 0;
+        for pair in 0..self.pairs() {
+            firsts.push(count);
+            count += self.step.spans(self.pair(pair).0).count();
+        }
+        firsts.push(count);
+        partial.resize_with(count.max(partial.len()), State::default);
+        let states = Parts::new(partial);
+        let items = Items::new(count);
+        pool.run(|worker| {
+            // SAFETY: every worker takes its own element.
+            let worker = unsafe { workers.element(worker) };
+            while let Some(item) = items.next() {
+                let pair = firsts.partition_point(|&first| first <= item) - 1;
+                let (tile, head) = self.pair(pair);
+                let mut spans = self.step.spans(tile);
+                let pages = spans.nth(item - firsts[pair]).unwrap_or(0..0);
+                self.gather(tile, head, worker);
+                // SAFETY: this item is the only one with this index.
+                let state = unsafe { states.element(item) };
+                let Worker {
+                    queries, workspace, ..
+                } = worker;
+                self.see(tile, head, pages, queries, workspace, state);
+            }
+        });
+        let total = &mut State::default();
+        for (pair, spans) in firsts.windows(2).enumerate() {
+            let (tile, head) = self.pair(pair);
+            self.reset(tile, total);
+            for span in &partial[spans[0]..spans[1]] {
+                total.merge(span);
+            }
+            self.finish(tile, head, total);
+        }
+    }
+
     /// Collects the query heads of one group, turned to their positions and scaled.
     fn gather(&self, tile: &Tile, head: usize, worker: &mut Worker) {
         let config = self.step.config;

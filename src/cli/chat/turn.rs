@@ -137,7 +137,7 @@ fn follow(
         !interrupt::requested()
     };
     let mut generation = match session.turn(&mut reading) {
-        Ok(generation) => generation,
+        Ok(generation) => generation.stop_when(&interrupt::requested),
         Err(Error::Interrupted) => return Ok(None),
         Err(error) => return Err(error.into()),
     };

@@ -104,7 +104,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 /// Runs a generation to its end, or to Ctrl-C.
-fn follow(mut generation: Generation<'_>, output: &mut Output) -> anyhow::Result<Outcome> {
+fn follow(generation: Generation<'_>, output: &mut Output) -> anyhow::Result<Outcome> {
+    let mut generation = generation.stop_when(&interrupt::requested);
     for event in generation.by_ref() {
         output.event(&event?)?;
         if interrupt::requested() {
