@@ -3,6 +3,7 @@
 mod cli;
 
 use fourfold::generate;
+use std::borrow::Cow;
 use std::io;
 use std::process::ExitCode;
 
@@ -20,9 +21,23 @@ fn main() -> ExitCode {
     let label = cli::terminal::paint_stderr(cli::terminal::Style::Red, "error:");
     // Much of what errors quote comes from files.
     let error = format!("{error:#}");
+    let error = ends(&error);
     let lines: Vec<_> = error.split('\n').map(cli::terminal::plain).collect();
     eprintln!("{label} {}", lines.join("\n"));
     ExitCode::FAILURE
+}
+
+/// A message, or of one that quotes a megabyte its beginning and its end: what is wrong stands in either.
+fn ends(message: &str) -> Cow<'_, str> {
+    const MOST: usize = 2000;
+    let begin = message.char_indices().nth(MOST);
+    let end = message.char_indices().nth_back(MOST);
+    match (begin, end) {
+        (Some((begin, _)), Some((end, _))) if begin < end => {
+            format!("{} … {}", &message[..begin], &message[end..]).into()
+        }
+        _ => message.into(),
+    }
 }
 
 /// Whether somebody asked for the end, be it while a prompt was read.

@@ -1,11 +1,12 @@
 //! config.json, of the Hugging Face layout (old and new transformers) and of `original/`, as one checked struct.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fourfold_quantize::gguf::vocabulary::MAX_TOKENS;
 use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
+use crate::fields::Fields;
 use crate::small::read_json;
 use crate::{Error, Result};
 
@@ -57,8 +58,6 @@ pub struct Yarn {
     pub attention_factor: Option<f32>,
 }
 
-/// Largest accepted value of any count: no gpt-oss comes near, and products of three stay far from overflow.
-const MAX_COUNT: u64 = 1 << 20;
 /// More rows would be tokens that no tokenizer here can number.
 const MAX_VOCAB: u64 = MAX_TOKENS as u64;
 
@@ -207,76 +206,8 @@ impl Config {
     }
 }
 
-/// The JSON object and the path to name in errors.
-struct Fields {
-    path: PathBuf,
-    fields: Map<String, Value>,
-}
-
+/// What is particular to gpt-oss.
 impl Fields {
-    fn get(&self, key: &str) -> Option<&Value> {
-        self.fields.get(key).filter(|value| !value.is_null())
-    }
-
-    fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = match self.get(key) {
-            Some(value) => format!("is {value}"),
-            None => "is missing".to_owned(),
-        };
-        Error::file(&self.path, format!("`{key}` {found}; expected {expected}"))
-    }
-
-    /// A whole number from 1 to `most`.
-    fn limited(&self, key: &str, most: u64) -> Result<u32> {
-        self.get(key)
-            .and_then(Value::as_u64)
-            .filter(|&value| value >= 1 && value <= most)
-            .and_then(|value| u32::try_from(value).ok())
-            .ok_or_else(|| self.wrong(key, &format!("a whole number from 1 to {most}")))
-    }
-
-    fn count(&self, key: &str) -> Result<u32> {
-        self.limited(key, MAX_COUNT)
-    }
-
-    fn number(&self, key: &str) -> Result<f32> {
-        self.get(key)
-            .and_then(Value::as_f64)
-            .map(|value| value as f32)
-            .filter(|value| value.is_finite())
-            .ok_or_else(|| self.wrong(key, "a number"))
-    }
-
-    fn number_or(&self, key: &str, default: f32) -> Result<f32> {
-        match self.get(key) {
-            Some(_) => self.number(key),
-            None => Ok(default),
-        }
-    }
-
-    fn flag(&self, key: &str) -> Result<Option<bool>> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(self.wrong(key, "true or false")),
-        }
-    }
-
-    fn text(&self, key: &str) -> Option<&str> {
-        self.get(key).and_then(Value::as_str)
-    }
-
-    /// One id, a list of ids, or nothing.
-    fn ids(&self, key: &str) -> Result<Vec<u32>> {
-        ids(self.get(key)).ok_or_else(|| self.wrong(key, "a token id or a list of them"))
-    }
-
-    fn object(&self, key: &str) -> Option<Fields> {
-        let fields = self.get(key)?.as_object()?.clone();
-        let path = self.path.clone();
-        Some(Fields { path, fields })
-    }
-
     /// `rope_parameters` holds everything in files of transformers 5; before, `rope_theta` stood outside.
     fn rope(&self, max_position_embeddings: u32) -> Result<(f32, Option<Yarn>)> {
         let scaling = self
@@ -371,16 +302,6 @@ impl Fields {
     }
 }
 
-/// One id, a list of ids, or nothing; `None` if it is something else.
-pub(crate) fn ids(value: Option<&Value>) -> Option<Vec<u32>> {
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value {
-        None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(values)) => values.iter().map(id).collect(),
-        Some(value) => id(value).map(|id| vec![id]),
-    }
-}
-
 fn quantized(path: &Path, method: &str) -> Error {
     let what = match method {
         "bitsandbytes" => "a checkpoint quantized with bitsandbytes".to_owned(),
@@ -396,6 +317,7 @@ fn quantized(path: &Path, method: &str) -> Error {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     pub fn tiny() -> Config {
         parse(|_| {}).unwrap()

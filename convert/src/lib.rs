@@ -3,10 +3,10 @@
 //! ```text
 //! checkpoint   which files, which tensors: safetensors headers, checked before anything is used
 //! small        files that are read whole, up to a limit
-//! config       config.json of either layout -> one checked struct
+//! config       config.json of either layout -> one checked struct; fields: a JSON object whose errors name the field
 //! names        one table: GGUF name <- the names checkpoints use
 //! source       where the rows of a GGUF tensor come from; experts: repacking and turning over
-//! vocab        tokenizer.json -> tokens, types, merges, special ids, chat template; o200k: is it the published one
+//! vocab        tokenizer.json (tokenizer_file) -> tokens, types, merges, special ids, chat template; o200k: is it the published one
 //! card         name, size label, license: from the folder's name and the model card
 //! metadata     all of that -> GGUF keys, and warnings about what other programs compute otherwise
 //! plan         everything together and a type for each tensor, before anything is written
@@ -19,6 +19,7 @@ mod checkpoint;
 mod config;
 mod error;
 mod experts;
+mod fields;
 mod find;
 mod lora;
 pub mod metadata;
@@ -28,6 +29,7 @@ mod plan;
 mod safetensors;
 mod small;
 mod source;
+mod tokenizer_file;
 mod vocab;
 mod write;
 

@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use fourfold_quantize::gguf::vocabulary::{MAX_TOKEN_BYTES, byte_of};
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, ids};
+use crate::config::Config;
+use crate::fields::ids;
 use crate::o200k;
 use crate::small::{MAX_TOKENIZER, read_json, read_json_up_to, read_text};
+use crate::tokenizer_file::TokenizerFile;
 use crate::{Error, Result};
 
 /// What `tokenizer.ggml.token_type` says about a token.
@@ -282,84 +283,6 @@ impl Vocab {
 fn looks_special(text: &str) -> bool {
     (text.starts_with("<|") && text.ends_with("|>"))
         || (text.starts_with("<｜") && text.ends_with("｜>"))
-}
-
-#[derive(serde::Deserialize)]
-struct TokenizerFile {
-    #[serde(default)]
-    added_tokens: Vec<AddedToken>,
-    pre_tokenizer: Option<Value>,
-    model: Model,
-}
-
-#[derive(serde::Deserialize)]
-struct AddedToken {
-    id: u32,
-    content: String,
-    #[serde(default)]
-    special: bool,
-}
-
-#[derive(serde::Deserialize)]
-struct Model {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    vocab: Pairs,
-    merges: Vec<Merge>,
-}
-
-/// Token -> id, in file order. A hash map would take longer and lose doubled names.
-struct Pairs(Vec<(String, u32)>);
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Pairs;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-                formatter.write_str("a map of tokens to ids")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
-}
-
-/// `"left right"` or `["left", "right"]`, kept as the former.
-struct Merge(String);
-
-impl<'de> Deserialize<'de> for Merge {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Merge;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-                formatter.write_str("a merge as \"left right\" or [\"left\", \"right\"]")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Merge, E> {
-                Ok(Merge(text.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Merge, A::Error> {
-                let mut next = || parts.next_element::<std::borrow::Cow<'de, str>>();
-                let (Some(left), Some(right), None) = (next()?, next()?, next()?) else {
-                    return Err(A::Error::custom("a merge that is not of two parts"));
-                };
-                Ok(Merge(format!("{left} {right}")))
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::metadata::Metadata;
 use super::read::Backing;
 
 /// No model comes near these; they bound what a file that is huge only on paper can make us allocate.
-const MAX_KEYS: u64 = 1 << 16;
+const MAX_KEYS: u64 = 1 << 12;
 const MAX_TENSORS: u64 = 1 << 17;
 
 /// What stands in one file.
