@@ -270,6 +270,17 @@ fn a_token_that_no_merges_lead_to_is_not_used() {
 }
 
 #[test]
+fn an_added_token_is_text_and_markup_is_not() {
+    let more = [("ab", 1), ("<think>", 4), ("<|mine|>", 4), ("<|end|>", 3)];
+    let tokenizer = tokenizer(&more, &["a b"]).expect("a valid vocabulary");
+    assert_eq!(tokenizer.encode("ab<think>ab"), [256, 257, 256]);
+    assert_eq!(tokenizer.encode("<|mine|>").len(), 8);
+    let special: Vec<u32> = (250..260).filter(|&id| tokenizer.is_special(id)).collect();
+    assert_eq!(special, [258, 259]);
+    assert_eq!(tokenizer.decode(&[257, 256]), "<think>ab");
+}
+
+#[test]
 fn a_vocabulary_without_special_tokens_works() {
     let tokenizer = tokenizer(&[("ab", 1)], &["a b"]).expect("a valid vocabulary");
     assert_eq!(tokenizer.encode("<|end|>ab").last(), Some(&256));

@@ -17,6 +17,7 @@ use crate::model::{self, Logits, Model};
 use crate::sample::{self, Constraint, ConstraintError, Grammars, Sampler, Vocabulary};
 use crate::speculate::{Pace, Statistics};
 use crate::tokenizer::{LoadError, Tokenizer};
+use fourfold_convert::metadata::STOP_TOKEN_IDS;
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -169,18 +170,27 @@ impl Generator {
         }
     }
 
-    /// Tokens that end an answer.
+    /// Tokens that end an answer: harmony's, and what the file names. The end of a message is not the end of a turn, whatever a file says.
     fn ends(&self) -> Vec<u32> {
+        let tokenizer = &self.tokenizer;
         let names = ["<|return|>", "<|call|>", "<|endoftext|>"];
-        let mut ends: Vec<u32> = names
-            .iter()
-            .filter_map(|name| self.tokenizer.special(name))
-            .collect();
-        ends.extend(
-            self.tokenizer
-                .named("eos")
-                .filter(|eos| !ends.contains(eos)),
-        );
+        let stop = (self.context.model().metadata())
+            .i32s(STOP_TOKEN_IDS)
+            .unwrap_or_default();
+        let known = 0..tokenizer.vocabulary_len();
+        let stop = (stop.iter())
+            .filter_map(|&id| u32::try_from(id).ok())
+            .filter(|&id| known.contains(&(id as usize)));
+        let message_end = tokenizer.special("<|end|>");
+        let mut ends = Vec::new();
+        for end in (names.iter().filter_map(|name| tokenizer.special(name)))
+            .chain(tokenizer.named("eos"))
+            .chain(stop)
+        {
+            if Some(end) != message_end && !ends.contains(&end) {
+                ends.push(end);
+            }
+        }
         ends
     }
 

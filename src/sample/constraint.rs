@@ -190,6 +190,20 @@ impl Grammars {
 
 /// llguidance reports on several lines; people get the first, which says what is wrong, and where it ends in a colon the one that says why.
 fn one_sentence(report: &str) -> String {
+    // What speaks of its own insides.
+    const MEANINGS: [(&str, &str); 2] = [
+        (
+            "NoExtensionBias",
+            "no text can match it, or none that ever ends",
+        ),
+        (
+            "coerce_one_of",
+            "`oneOf` is not supported where its cases may overlap: write `anyOf`",
+        ),
+    ];
+    if let Some((_, meaning)) = MEANINGS.iter().find(|(word, _)| report.contains(word)) {
+        return (*meaning).to_string();
+    }
     let mut lines = report
         .lines()
         .map(str::trim)

@@ -60,6 +60,10 @@ pub enum Error {
     },
     #[error("the vocabulary has {merges} merges, more than the {limit} this program can number")]
     TooManyMerges { merges: usize, limit: usize },
+    #[error(
+        "the vocabulary's added tokens have {bytes} bytes, more than the {limit} that are looked for in texts"
+    )]
+    TooMuchAdded { bytes: usize, limit: usize },
     #[error("the {name} token is {id}, but the vocabulary ends at {last}")]
     SpecialOutOfRange { name: String, id: u32, last: usize },
     #[error(

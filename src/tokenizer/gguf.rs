@@ -44,7 +44,11 @@ fn from_metadata(metadata: &Metadata) -> Result<Result<Tokenizer, Error>, gguf::
     for (key, _) in metadata.iter() {
         let name = key.strip_prefix("tokenizer.ggml.");
         if let Some(name) = name.and_then(|name| name.strip_suffix("_token_id")) {
-            named.push((name, metadata.u32(key)?));
+            // Some programs write an impossible number for a token that there is not. Without an end, answers would have none.
+            let id = metadata.u32(key)?;
+            if name == "eos" || (id as usize) < tokens.len() {
+                named.push((name, id));
+            }
         }
     }
     let vocabulary = Vocabulary {

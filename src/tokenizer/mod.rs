@@ -1,8 +1,10 @@
 //! Text to token ids and back: a byte-pair encoder built from the vocabulary that the model file itself carries.
 //!
 //! What people write never becomes a special token: [`Tokenizer::encode`] knows ordinary tokens only, and special ones are
-//! asked for by name with [`Tokenizer::special`].
+//! asked for by name with [`Tokenizer::special`]. Tokens that a fine-tune added without calling them special, such as `<think>`,
+//! are text wherever they stand.
 
+mod added;
 mod classes;
 mod decode;
 mod error;
@@ -15,6 +17,7 @@ mod tokens;
 pub use decode::StreamDecoder;
 pub use error::{Error, LoadError};
 
+use added::Added;
 use merges::Merges;
 use split::Pieces;
 use std::collections::HashMap;
@@ -25,7 +28,7 @@ use tokens::Tokens;
 pub struct Vocabulary<'a, T> {
     /// Text of each token, by id: ordinary tokens in the byte-level alphabet (`Ġ` is a space), special ones as they are.
     pub tokens: &'a [T],
-    /// GGUF's type of each token: 1 ordinary; 2, 3 and 4 special; 5 unused.
+    /// GGUF's type of each token: 1 ordinary; 2 and 3 special; 4 added to be text as a whole, special only if it looks like it; 5 unused.
     pub kinds: &'a [i32],
     /// Pairs `left right`, merged in this order. Without them each id is a rank, and every split of a token merges.
     pub merges: Option<&'a [T]>,
@@ -34,14 +37,16 @@ pub struct Vocabulary<'a, T> {
 }
 
 const NORMAL: i32 = 1;
+const USER_DEFINED: i32 = 4;
 const UNUSED: i32 = 5;
 
 /// Encodes text to token ids, and decodes them.
 pub struct Tokenizer {
     tokens: Tokens,
     merges: Merges,
-    /// Special tokens by text.
+    /// Special tokens by text, and added ones.
     specials: HashMap<String, u32>,
+    added: Option<Added>,
     /// (tokens): what is known about each token's shortcut, see [`Tokenizer::merges_lead_to`].
     shortcuts: Vec<AtomicU8>,
     named: HashMap<String, u32>,
@@ -52,6 +57,7 @@ const UNKNOWN: u8 = 0;
 const TAKEN: u8 = 1;
 const REFUSED: u8 = 2;
 const SPECIAL: u8 = 3;
+const ADDED: u8 = 4;
 
 impl Tokenizer {
     /// Checks a vocabulary and prepares it for lookups.
@@ -73,6 +79,17 @@ impl Tokenizer {
 
     /// Appends the token ids of a text.
     pub fn encode_into(&self, text: &str, ids: &mut Vec<u32>) {
+        let mut rest = text;
+        if let Some(added) = &self.added {
+            for (before, id) in added.cut(&mut rest) {
+                self.encode_ordinary(before, ids);
+                ids.push(id);
+            }
+        }
+        self.encode_ordinary(rest, ids);
+    }
+
+    fn encode_ordinary(&self, text: &str, ids: &mut Vec<u32>) {
         for piece in Pieces::new(text) {
             self.encode_piece(piece.as_bytes(), ids);
         }
@@ -152,6 +169,7 @@ impl Tokenizer {
 struct Unmerged {
     tokens: Tokens,
     specials: HashMap<String, u32>,
+    added: Option<Added>,
     shortcuts: Vec<AtomicU8>,
     named: HashMap<String, u32>,
 }
@@ -163,11 +181,20 @@ impl Unmerged {
         let text_len = texts.iter().map(|text| text.as_ref().len()).sum();
         let mut tokens = Tokens::with_capacity(texts.len(), text_len);
         let mut specials = HashMap::new();
+        let mut added = Vec::new();
         let mut shortcuts = Vec::with_capacity(texts.len());
         for (id, (text, &kind)) in texts.iter().zip(vocabulary.kinds).enumerate() {
             let text = text.as_ref();
             let ordinary = kind == NORMAL;
-            shortcuts.push(AtomicU8::new(if ordinary { UNKNOWN } else { SPECIAL }));
+            let is_added = kind == USER_DEFINED && Added::is_text(text);
+            shortcuts.push(AtomicU8::new(match kind {
+                NORMAL => UNKNOWN,
+                _ if is_added => ADDED,
+                _ => SPECIAL,
+            }));
+            if is_added {
+                added.push((text, id as u32));
+            }
             tokens.push(ordinary, |out| {
                 if ordinary {
                     return tokens::append_bytes(text, out)
@@ -192,6 +219,7 @@ impl Unmerged {
         Ok(Unmerged {
             tokens,
             specials,
+            added: Added::new(&added)?,
             shortcuts,
             named: named.map(|&(name, id)| (name.to_owned(), id)).collect(),
         })
@@ -206,6 +234,7 @@ impl Unmerged {
             tokens: self.tokens,
             merges,
             specials: self.specials,
+            added: self.added,
             shortcuts: self.shortcuts,
             named: self.named,
         })

@@ -40,6 +40,9 @@ impl Generation<'_> {
             self.reopen_answer();
         } else if let Some(finish) = is_done {
             self.end(finish)?;
+        } else if self.ends.contains(&token) {
+            // One that harmony does not know: a fine-tune's own.
+            self.end(Finish::Stop)?;
         } else if was_answer && is_end {
             // Some fine-tunes end their turns like any message.
             self.end(Finish::Stop)?;
