@@ -8,6 +8,7 @@ use std::io;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    cli::interrupt::survive_file_limit();
     let Err(error) = cli::run(cli::parse()) else {
         return ExitCode::SUCCESS;
     };

@@ -330,3 +330,35 @@ fn bytes_of_a_pipe_that_are_no_text_are_said_with_their_line() {
     );
     assert!(session.exists(), "what was said is kept");
 }
+
+#[test]
+fn no_conversation_takes_the_place_of_another() {
+    let state = tempfile::tempdir().unwrap();
+    let path = |name: &str| state.path().join(name).to_str().unwrap().to_string();
+    let (ann, bob) = (path("ann.session"), path("bob.session"));
+    let form = ["--regex", "yes|no", "--session"];
+    for (file, text) in [(&ann, "Are you Ann?\n"), (&bob, "Are you Bob?\n")] {
+        let output = piped(
+            state.path(),
+            &[&form[..], &[file]].concat(),
+            text.as_bytes(),
+        );
+        assert_eq!(output.status.code(), Some(0));
+    }
+    let held = || [&ann, &bob].map(|file| std::fs::read(file).unwrap());
+    let before = held();
+
+    // Looking at another, and beginning anew.
+    for commands in [format!("/load {bob}\n"), "/new\nIs it?\n".into()] {
+        let arguments = [&form[..], &[&ann]].concat();
+        let output = piped(state.path(), &arguments, commands.as_bytes());
+        assert_eq!(output.status.code(), Some(0));
+        assert!(held() == before, "{commands}");
+    }
+    let commands = format!("Is it?\n/save {bob}\n");
+    let output = piped(state.path(), &form[..2], commands.as_bytes());
+    assert_eq!(output.status.code(), Some(1));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("is there already"), "{message}");
+    assert!(held() == before);
+}

@@ -1,6 +1,7 @@
 //! Generating with the built-in model: what must not change the tokens, and what must.
 
 use fourfold::generate::{Event, Finish, Generator, Outcome, Request};
+use fourfold::harmony::ResponseFormat;
 use fourfold::model::{Logits, Options};
 use fourfold::sample::{Sampler, Settings};
 use fourfold::session::Session;
@@ -201,6 +202,50 @@ fn a_reloaded_session_continues_token_for_token() {
     rebuilt.load(&file, true).unwrap();
     let (got, _) = say(&mut rebuilt, "What is 12 + 30?");
     assert_eq!(got.prefill.cached, 0);
+}
+
+#[test]
+fn a_session_that_cannot_be_continued_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wrong.session");
+    let mut wrong = session(greedy());
+    wrong.developer().response_formats = vec![ResponseFormat {
+        name: "wrong".into(),
+        description: None,
+        schema: json!({"type": "strng"}),
+    }];
+    wrong.save(&file).unwrap();
+
+    let mut session = session(greedy());
+    say(&mut session, "What is 2 + 3?");
+    let before = session.conversation().clone();
+    let error = session.load(&file, false).unwrap_err().to_string();
+    assert!(error.contains("strng"), "{error}");
+    assert_eq!(session.conversation(), &before);
+    let (outcome, _) = say(&mut session, "What is 12 + 30?");
+    assert!(outcome.prefill.cached > 0);
+}
+
+#[test]
+fn what_another_program_saved_meanwhile_is_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("shared.session");
+    let [mut one, mut other] = [session(greedy()), session(greedy())];
+    // Both begin before there is a file.
+    one.claim(&file);
+    other.claim(&file);
+    one.say("I am Ann.");
+    one.save(&file).unwrap();
+    let error = other.save(&file).unwrap_err().to_string();
+    assert!(error.contains("changed by another program"), "{error}");
+    // Its own it may replace as often as it likes.
+    one.say("Who am I?");
+    one.save(&file).unwrap();
+    other.load(&file, false).unwrap();
+    assert_eq!(other.conversation(), one.conversation());
+    other.save(&file).unwrap();
+    assert!(one.save(&file).is_err());
+    one.save(&folder.path().join("mine.session")).unwrap();
 }
 
 #[test]

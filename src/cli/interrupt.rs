@@ -30,9 +30,45 @@ pub fn install_for_conversation() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// For a conversation: being asked to end (SIGTERM), or left by the terminal (SIGHUP), ends the program as usual, but not before the
+/// terminal is as it was, which the line editor changes.
+#[cfg(unix)]
+pub fn restore_terminal_at_end() -> anyhow::Result<()> {
+    use nix::sys::termios::{SetArg, tcgetattr, tcsetattr};
+    use signal_hook::consts::{SIGHUP, SIGTERM};
+    // Nothing to restore where standard input is no terminal.
+    let Ok(before) = tcgetattr(std::io::stdin()) else {
+        return Ok(());
+    };
+    // What holds the settings may not be shared with another thread, but their parts may.
+    let before: nix::libc::termios = before.into();
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGHUP])?;
+    std::thread::Builder::new().spawn(move || {
+        for signal in signals.forever() {
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, &before.into());
+            let _ = signal_hook::low_level::emulate_default_handler(signal);
+        }
+    })?;
+    Ok(())
+}
+
+/// A limit on the size of files (`ulimit -f`) is an error of writing, like a full disk, and not the end of the program.
+pub fn survive_file_limit() {
+    #[cfg(unix)]
+    {
+        // Only as a handler that does nothing visible; without it the write that follows would not fail but kill.
+        let _ = signal_hook::flag::register(nix::libc::SIGXFSZ, Arc::default());
+    }
+}
+
 /// Whether somebody asked to stop.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
+}
+
+/// Asks to stop, for a Ctrl-C that was read as a key.
+pub fn request() {
+    REQUESTED.store(true, Ordering::Relaxed);
 }
 
 /// Forgets the request, for a conversation that goes on after an answer was stopped.

@@ -30,7 +30,7 @@ pub struct SamplingArgs {
     typical: f32,
     /// Repeat the choices of an earlier run [default: a new seed each time]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    seed: Option<u64>,
+    pub seed: Option<u64>,
     /// Make tokens that occurred less likely; 1 is off
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
     repeat_penalty: f32,

@@ -26,7 +26,7 @@ pub struct TalkingArgs {
     /// How much to think before answering [default: medium, or as the session has it]
     #[arg(long, value_name = "EFFORT")]
     pub reasoning_effort: Option<ReasoningEffort>,
-    /// The date that the model is told, as 2025-06-28, or none [default: today]
+    /// The date that the model is told, as 2025-06-28, or none [default: today, or as the session has it]
     #[arg(long, value_parser = prompt::date)]
     pub date: Option<Date>,
     /// Functions that the model may call: a JSON file as in OpenAI's chat API
@@ -36,13 +36,13 @@ pub struct TalkingArgs {
     #[arg(long)]
     pub strict_tools: bool,
     /// Answer with JSON of the schema in this file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["grammar", "regex"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["grammar", "regex", "stop"])]
     pub schema: Option<PathBuf>,
     /// Answer with text of the Lark grammar in this file
-    #[arg(long, value_name = "FILE", conflicts_with = "regex")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["regex", "stop"])]
     pub grammar: Option<PathBuf>,
     /// Answer with text that matches this regular expression
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", conflicts_with = "stop")]
     pub regex: Option<String>,
     /// Most new tokens, thinking included
     #[arg(short = 'n', long, value_name = "N")]
@@ -85,8 +85,7 @@ impl TalkingArgs {
             .reasoning_effort
             .map_or(Effort::default(), Effort::from);
         system.date = match &self.date {
-            Some(Date::None) => None,
-            Some(Date::Given(date)) => Some(date.clone()),
+            Some(date) => date.text(),
             None => Some(harmony::today()),
         };
         if let Some(text) = &self.system {
@@ -113,6 +112,11 @@ impl TalkingArgs {
             }
             other => other?,
         }
+        self.apply(session)
+    }
+
+    /// Replaces in a conversation that was loaded what these options ask for.
+    pub fn apply(&self, session: &mut Session) -> anyhow::Result<()> {
         if let Some(text) = &self.system {
             session.developer().instructions = Some(text_or_file(text)?);
         }
@@ -121,6 +125,12 @@ impl TalkingArgs {
         }
         if let Some(effort) = self.reasoning_effort {
             session.set_effort(effort.into());
+        }
+        if let Some(date) = &self.date {
+            session.system().date = date.text();
+        }
+        if let Some(seed) = self.sampling.seed {
+            session.set_seed(seed)?;
         }
         match self.is_constrained() {
             true => self.constrain(session),
@@ -145,9 +155,11 @@ impl TalkingArgs {
     /// What raw text or an answer must match, if anything.
     pub fn constraint(&self, generator: &Generator) -> anyhow::Result<Option<Constraint>> {
         Ok(if let Some(file) = &self.schema {
-            Some(generator.grammars()?.json_schema(&read_json(file)?)?)
+            let constraint = generator.grammars()?.json_schema(&read_schema(file)?);
+            Some(constraint.with_context(|| format!("{file:?}"))?)
         } else if let Some(file) = &self.grammar {
-            Some(generator.grammars()?.lark(&read_text_file(file)?)?)
+            let constraint = generator.grammars()?.lark(&read_text_file(file)?);
+            Some(constraint.with_context(|| format!("{file:?}"))?)
         } else if let Some(regex) = &self.regex {
             Some(generator.grammars()?.regex(regex)?)
         } else {
@@ -160,8 +172,54 @@ impl TalkingArgs {
 pub fn set_schema(session: &mut Session, file: &Path) -> anyhow::Result<()> {
     let name = file.file_stem().map(|stem| stem.to_string_lossy());
     let name = name.as_deref().unwrap_or("answer");
-    Ok(session.set_schema(name, read_json(file)?)?)
+    let schema = read_schema(file)?;
+    (session.set_schema(name, schema)).with_context(|| format!("{file:?}"))
 }
+
+/// The schema in a file, also where it is wrapped as in OpenAI's API.
+fn read_schema(file: &Path) -> anyhow::Result<Value> {
+    let json = read_json(file)?;
+    let inside = json.get("json_schema").unwrap_or(&json);
+    let schema = inside.get("schema").unwrap_or(inside);
+    if let Value::Object(fields) = schema
+        && !fields.is_empty()
+        && fields.keys().all(|key| !KEYWORDS.contains(&key.as_str()))
+    {
+        bail!(
+            "{file:?} is no JSON schema: it has none of its keywords (type, properties, enum, ...)"
+        );
+    }
+    Ok(schema.clone())
+}
+
+/// What a JSON schema says something with. Others are ignored by the rules, so one with none of these would allow anything.
+const KEYWORDS: [&str; 25] = [
+    "$ref",
+    "$defs",
+    "definitions",
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "patternProperties",
+    "items",
+    "prefixItems",
+    "enum",
+    "const",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "not",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "minItems",
+    "maxItems",
+    "multipleOf",
+];
 
 /// A file's content as JSON.
 pub fn read_json(file: &Path) -> anyhow::Result<Value> {
@@ -199,6 +257,10 @@ pub fn text_or_file(text: &str) -> anyhow::Result<String> {
     // A name of many words is a text, and asking for such a file would be an error of its own.
     if text.len() < 4096 && path.is_file() {
         return read_text_file(path);
+    }
+    let ends_as_file = [".txt", ".md"].iter().any(|end| text.ends_with(end));
+    if ends_as_file && !text.contains(char::is_whitespace) {
+        eprintln!("there is no file {text:?}: these are the instructions themselves");
     }
     Ok(text.to_string())
 }

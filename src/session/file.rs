@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 const NAME: &[u8; 16] = b"fourfold session";
 const VERSION: u32 = 1;
@@ -41,6 +42,26 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// It does not fit.
+    #[error(
+        "the session {path:?} holds {tokens} tokens, but there is room for {limit}: raise --ctx to continue it"
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Tokens in its cache.
+        tokens: usize,
+        /// Tokens that fit.
+        limit: usize,
+    },
+    /// It holds what somebody else said.
+    #[error(
+        "the session {path:?} was changed by another program meanwhile and is left as it is: save this one under another name"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its cache belongs to another model, or to other settings of the cache.
     #[error(
         "the session {path:?} was saved with {saved}, but this is {current}: its cache cannot be continued, its text can"
@@ -62,6 +83,44 @@ pub struct Fingerprint {
     pub label: String,
     /// A hash of everything that the meaning of a cache depends on.
     pub hash: String,
+}
+
+/// A file at a moment, to notice that another program has written it since.
+#[derive(Debug)]
+pub(super) struct Known {
+    place: PathBuf,
+    /// Length and time; none if there was no file.
+    state: Option<(u64, SystemTime)>,
+}
+
+impl Known {
+    /// The file as it is now.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            place: place(path),
+            state: state(path),
+        }
+    }
+
+    /// Whether the path leads to this file.
+    pub fn is_of(&self, path: &Path) -> bool {
+        self.place == place(path)
+    }
+
+    /// Whether it is as it was. A file that was removed is nobody's.
+    pub fn is_current(&self) -> bool {
+        let state = state(&self.place);
+        state.is_none() || state == self.state
+    }
+}
+
+fn place(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+fn state(path: &Path) -> Option<(u64, SystemTime)> {
+    let about = path.metadata().ok()?;
+    Some((about.len(), about.modified().ok()?))
 }
 
 /// A session file that was opened and found intact.

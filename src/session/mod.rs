@@ -17,6 +17,7 @@ use crate::harmony::{
 };
 use crate::sample::{self, Constraint, ConstraintError, Sampler, Settings};
 use crate::tokenizer::Tokenizer;
+use file::Known;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -46,6 +47,8 @@ pub struct Session {
     conversation: Conversation,
     settings: Settings,
     sampler: Sampler,
+    /// The file that holds it, as it was when it was last read or written.
+    known: Option<Known>,
     /// Changed freely between turns.
     pub options: Options,
 }
@@ -71,6 +74,7 @@ impl Session {
             },
             settings,
             sampler,
+            known: None,
             options: Options {
                 speculate: true,
                 ..Options::default()
@@ -275,6 +279,14 @@ impl Session {
         self.generator.prepare(&next, go_on)
     }
 
+    /// Whether the model has not answered the last message yet, be it the person's or a tool's.
+    pub fn owes_turn(&self) -> bool {
+        matches!(
+            self.conversation.messages.last(),
+            Some(Message::User { .. } | Message::ToolResult { .. })
+        )
+    }
+
     /// Takes back the model's messages since the person last spoke; false if there are none.
     pub fn take_back_answer(&mut self) -> bool {
         let messages = &mut self.conversation.messages;
@@ -297,8 +309,16 @@ impl Session {
         }
     }
 
-    /// Writes everything that the next turn depends on.
-    pub fn save(&self, path: &Path) -> Result<(), FileError> {
+    /// Writes everything that the next turn depends on. A file that this session was read from or written to before is not
+    /// replaced if another program has changed it since.
+    pub fn save(&mut self, path: &Path) -> Result<(), FileError> {
+        if let Some(known) = &self.known
+            && known.is_of(path)
+            && !known.is_current()
+        {
+            let path = path.to_path_buf();
+            return Err(FileError::Changed { path });
+        }
         let context = self.generator.context();
         let content = Content {
             conversation: self.conversation.clone(),
@@ -308,44 +328,73 @@ impl Session {
         let fingerprint = fingerprint(context.model());
         file::save(path, &fingerprint, &content, context.tokens(), |out| {
             context.save(out)
-        })
+        })?;
+        self.known = Some(Known::new(path));
+        Ok(())
     }
 
-    /// Continues from a file: with its cache, or `from_text` alone, which reads everything again.
+    /// This file, which may not be there yet, will be this session's.
+    pub fn claim(&mut self, path: &Path) {
+        self.known = Some(Known::new(path));
+    }
+
+    /// Whether this session was read from, or written to, this file.
+    pub fn knows(&self, path: &Path) -> bool {
+        self.known.as_ref().is_some_and(|known| known.is_of(path))
+    }
+
+    /// Continues from a file: with its cache, or `from_text` alone, which reads everything again. If that fails, the session
+    /// stays as it was.
     pub fn load(&mut self, path: &Path, from_text: bool) -> Result<(), FileError> {
+        let damaged = |error: &dyn std::fmt::Display| Saved::damaged(path, error);
+        let known = Known::new(path);
         let saved = Saved::open(path)?;
-        let content: Content = serde_json::from_value(saved.content().clone())
-            .map_err(|error| Saved::damaged(path, error))?;
+        let content: Content =
+            serde_json::from_value(saved.content().clone()).map_err(|error| damaged(&error))?;
         let mut conversation = content.conversation;
+        let sampler = Sampler::new(self.settings.clone(), content.random_state)
+            .map_err(|error| damaged(&error))?;
+        let answer = self
+            .schema_of(&conversation)
+            .map_err(|error| damaged(&error))?;
         if from_text {
             forget_tokens(&mut conversation);
             self.generator.context_mut().clear();
         } else {
             let current = fingerprint(self.generator.context().model());
             let (tokens, mut cache) = saved.cache(&current)?;
-            self.generator
-                .context_mut()
+            let context = self.generator.context_mut();
+            if tokens.len() > context.limit() {
+                return Err(FileError::TooLong {
+                    path: path.to_path_buf(),
+                    tokens: tokens.len(),
+                    limit: context.limit(),
+                });
+            }
+            context
                 .load(tokens, &mut cache)
-                .map_err(|error| Saved::damaged(path, error))?;
+                .map_err(|error| damaged(&error))?;
         }
         self.conversation = conversation;
-        self.sampler = Sampler::new(self.settings.clone(), content.random_state)
-            .map_err(|error| Saved::damaged(path, error))?;
-        self.restore_schema()
-            .map_err(|error| Saved::damaged(path, error))
+        self.sampler = sampler;
+        self.options.answer = answer;
+        self.known = Some(known);
+        Ok(())
     }
 
-    /// Constrains answers as the conversation says.
-    fn restore_schema(&mut self) -> Result<(), ConstraintError> {
-        let formats = match self.conversation.messages.get(1) {
+    /// What answers must match, as a conversation says.
+    fn schema_of(
+        &self,
+        conversation: &Conversation,
+    ) -> Result<Option<Constraint>, ConstraintError> {
+        let formats = match conversation.messages.get(1) {
             Some(Message::Developer(developer)) => &developer.response_formats[..],
             _ => &[],
         };
-        self.options.answer = match formats.first() {
+        Ok(match formats.first() {
             Some(format) => Some(self.generator.grammars()?.json_schema(&format.schema)?),
             None => None,
-        };
-        Ok(())
+        })
     }
 }
 

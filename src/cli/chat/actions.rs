@@ -2,13 +2,14 @@
 
 use super::commands::{Action, help};
 use super::input::Typed;
-use super::repl::{Repl, complain};
+use super::repl::Repl;
 use crate::cli::input_file::read_text_file;
 use crate::cli::terminal;
 use crate::cli::{sampling, talking};
 use anyhow::{Result, anyhow, bail};
 use fourfold::harmony::{Effort, Message};
 use fourfold::session::FileError;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 impl Repl {
@@ -20,18 +21,14 @@ impl Repl {
             Action::Regenerate => self.regenerate(),
             Action::Undo => self.undo(),
             Action::Edit => self.edit(),
-            Action::Save(file) => {
-                let file = expanded(&file);
-                self.session().save(&file)?;
-                self.say(&format!("saved to {}", file.display()))
-            }
+            Action::Save(file) => self.save(&expanded(&file)),
             Action::Load(file) => self.load(&expanded(&file)),
             Action::System(text) => self.set_system(text),
             Action::Effort(effort) => self.set_effort(effort),
             Action::Think(None) => self.show_thought(),
             Action::Think(Some(thinking)) => {
                 self.thinking = thinking;
-                Ok(())
+                self.say("so it is from the next message on")
             }
             Action::Parameters => self.show_parameters(),
             Action::Set(name, value) => self.set(&name, &value),
@@ -39,8 +36,8 @@ impl Repl {
             Action::Tools => self.show_tools(),
             Action::Schema(file) => self.set_schema(file),
             Action::Statistics => {
-                let (session, saved) = self.held.get();
-                complain(saved.map_err(Into::into));
+                self.session();
+                let (session, _) = self.held.get();
                 let report = self.statistics.report(session);
                 self.say(report.trim_end())
             }
@@ -50,6 +47,11 @@ impl Repl {
     }
 
     fn start_over(&mut self) -> Result<()> {
+        // What was said stays in the session's file, which a new conversation would replace.
+        let said = self.messages_said() > 0;
+        if said {
+            self.keep()?;
+        }
         let session = self.session();
         let mut conversation = session.conversation().clone();
         let is_setting =
@@ -57,11 +59,19 @@ impl Repl {
         conversation.messages.retain(is_setting);
         session.set_conversation(conversation);
         self.attached.clear();
-        self.say("a new conversation; instructions, tools and settings stay")
+        self.say("a new conversation; instructions, tools and settings stay")?;
+        match self.file.take_if(|_| said) {
+            Some(file) => self.say(&format!(
+                "{} keeps the old one; the new one is kept where /save FILE puts it",
+                file.display()
+            )),
+            None => Ok(()),
+        }
     }
 
+    /// Answers again, or goes on where the model was stopped before it said anything.
     fn regenerate(&mut self) -> Result<()> {
-        if !self.session().take_back_answer() {
+        if !self.session().owes_turn() && !self.session().take_back_answer() {
             bail!("there is no message to answer yet");
         }
         self.answer()
@@ -83,6 +93,9 @@ impl Repl {
         let Some(text) = self.session().take_back_message() else {
             bail!("there is no message to edit yet");
         };
+        if !self.input.can_edit() {
+            self.say(&text)?;
+        }
         match self.input.read("> ", &text)? {
             Typed::Text(text) if !text.trim().is_empty() => self.send(&text),
             _ => {
@@ -92,27 +105,63 @@ impl Repl {
         }
     }
 
+    fn save(&mut self, file: &Path) -> Result<()> {
+        let is_ours = self.session().knows(file);
+        if file.exists() && !is_ours {
+            let question = format!("{} is there already: replace it?", file.display());
+            if !self.confirm(&question, "choose another name")? {
+                return self.decline("not saved");
+            }
+        }
+        self.session().save(file)?;
+        self.say(&format!("saved to {}", file.display()))
+    }
+
     fn load(&mut self, file: &Path) -> Result<()> {
         let loaded = self.session().load(file, false);
         if let Err(error @ FileError::OtherModel { .. }) = loaded {
             self.say(&error.to_string())?;
-            if !self.confirm("read its text again with this model?")? {
-                return Ok(());
+            let instead = "`chat --session FILE --rebuild-session` does it";
+            if !self.confirm("read its text again with this model?", instead)? {
+                return self.decline("not loaded");
             }
             self.session().load(file, true)?;
         } else {
             loaded?;
         }
-        self.say_where()
+        let talking = self.talking.clone();
+        let (session, _) = self.held.get();
+        talking.apply(session)?;
+        self.toolbox.declare(session, talking.strict_tools)?;
+        self.kept = Some(session.conversation().clone());
+        self.say_where()?;
+        // What was kept in the other file stays there as it is.
+        match &mut self.file {
+            Some(kept) => {
+                *kept = file.to_path_buf();
+                self.say(&format!("from now on kept in {}", file.display()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Says that something was left undone, which fails a script that asked for it.
+    fn decline(&self, what: &str) -> Result<()> {
+        if !std::io::stdin().is_terminal() {
+            bail!("{what}");
+        }
+        self.say(what)
+    }
+
+    fn messages_said(&mut self) -> usize {
+        let messages = &self.session().conversation().messages;
+        let of_person = |message: &&Message| matches!(message, Message::User { .. });
+        messages.iter().filter(of_person).count()
     }
 
     /// How long the conversation is already, if it is.
     pub(super) fn say_where(&mut self) -> Result<()> {
-        let messages = &self.session().conversation().messages;
-        let said = messages
-            .iter()
-            .filter(|message| matches!(message, Message::User { .. }))
-            .count();
+        let said = self.messages_said();
         match said {
             0 => Ok(()),
             1 => self.say("continuing after 1 message"),
@@ -126,6 +175,11 @@ impl Repl {
             self.session().tidy();
             return self.say(instructions.as_deref().unwrap_or("no instructions"));
         };
+        if text == "off" {
+            self.session().developer().instructions = None;
+            self.session().tidy();
+            return self.say("no instructions from the next message on");
+        }
         let text = match text.strip_prefix('@') {
             Some(file) => read_text_file(&expanded(file))?,
             None => text,
@@ -140,7 +194,10 @@ impl Repl {
             return self.say(&format!("effort is {effort}"));
         };
         self.session().set_effort(effort);
-        Ok(())
+        self.say(&format!(
+            "effort is {} from the next message on",
+            effort.name()
+        ))
     }
 
     fn show_thought(&self) -> Result<()> {
@@ -184,10 +241,14 @@ impl Repl {
                 session.set_settings(settings)?;
             }
         }
-        Ok(())
+        self.say(&format!("{name} is {value} from the next message on"))
     }
 
     fn attach(&mut self, path: &str) -> Result<()> {
+        if path == "off" {
+            self.attached.clear();
+            return self.say("nothing is attached");
+        }
         let file = expanded(path);
         let text = read_text_file(&file)?;
         let tokens = self.session().generator().tokenizer().encode(&text).len();
@@ -212,7 +273,7 @@ impl Repl {
             let name = &function.name;
             text += &format!("  {name:<20} {command:<30} {description}\n");
         }
-        self.say(terminal::harmless(&text).trim_end())
+        self.say(text.trim_end())
     }
 
     fn set_schema(&mut self, file: Option<String>) -> Result<()> {
@@ -229,10 +290,47 @@ impl Repl {
     }
 }
 
-/// A path as shells understand it: `~/` is the home folder.
+/// A path as shells understand it: `~/` is the home folder, quotes go around it, and completion writes a backslash before a space.
 fn expanded(path: &str) -> PathBuf {
+    let path = path.trim();
+    let quoted = ['"', '\'']
+        .into_iter()
+        .find_map(|quote| path.strip_prefix(quote)?.strip_suffix(quote));
+    let path = match quoted {
+        Some(inside) => inside.to_string(),
+        None if cfg!(windows) => path.to_string(),
+        None => unescaped(path),
+    };
     match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
         _ => PathBuf::from(path),
+    }
+}
+
+fn unescaped(path: &str) -> String {
+    let mut characters = path.chars();
+    let mut plain = String::new();
+    while let Some(character) = characters.next() {
+        let escaped = (character == '\\').then(|| characters.next()).flatten();
+        plain.push(escaped.unwrap_or(character));
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_read_as_shells_write_them() {
+        for (typed, path) in [
+            ("notes.txt", "notes.txt"),
+            ("\"my notes.txt\"", "my notes.txt"),
+            ("'my notes.txt'", "my notes.txt"),
+        ] {
+            assert_eq!(expanded(typed), PathBuf::from(path), "{typed}");
+        }
+        assert_eq!(unescaped(r"my\ notes\(1\).txt"), "my notes(1).txt");
+        assert_eq!(unescaped(r"end\"), r"end\");
     }
 }

@@ -127,7 +127,7 @@ pub const COMMANDS: &[Command] = &[
     with(
         "system",
         "[TEXT]",
-        "set the instructions (or show them); @FILE reads a file",
+        "set the instructions, show them, or off; @FILE reads a file",
         Choices::None,
         |text| Ok(Action::System(optional(text))),
     ),
@@ -174,7 +174,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     with(
         "file",
-        "PATH",
+        "PATH|off",
         "attach a text file to the next message",
         Choices::Files,
         |path| Ok(Action::File(needed(path, "/file PATH")?)),
@@ -230,8 +230,21 @@ fn needed(text: &str, usage: &str) -> Result<String, String> {
     optional(text).ok_or_else(|| format!("a name is missing: {usage}"))
 }
 
+/// What other programs call some of them.
+const ALIASES: [(&str, &str); 6] = [
+    ("quit", "exit"),
+    ("q", "exit"),
+    ("bye", "exit"),
+    ("?", "help"),
+    ("clear", "new"),
+    ("retry", "regen"),
+];
+
 /// The row of a command.
 pub fn find(name: &str) -> Option<&'static Command> {
+    let name = name.to_lowercase();
+    let alias = ALIASES.iter().find(|alias| alias.0 == name);
+    let name = alias.map_or(&*name, |alias| alias.1);
     COMMANDS.iter().find(|command| command.name == name)
 }
 

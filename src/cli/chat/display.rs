@@ -184,6 +184,7 @@ impl Display {
             self.end_part()?;
         }
         self.refreshed = Some(Instant::now());
+        let text = terminal::status(text);
         self.write(&format!("{CLEAR_LINE}{}{text}{}", code::DIM, code::RESET))
     }
 

@@ -1,6 +1,7 @@
 //! Reading what a person types: history, multi-line input, completion.
 
 use super::commands::{self, Choices};
+use crate::cli::interrupt;
 use anyhow::{Context as _, anyhow};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
@@ -9,7 +10,7 @@ use rustyline::hint::Hinter;
 use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
-    Cmd, CompletionType, Config, Context, Editor, Helper, KeyCode, KeyEvent, Modifiers,
+    Behavior, Cmd, CompletionType, Config, Context, Editor, Helper, KeyCode, KeyEvent, Modifiers,
 };
 use std::borrow::Cow;
 use std::io::{self, BufRead, IsTerminal};
@@ -40,8 +41,13 @@ impl Input {
             .completion_type(CompletionType::List)
             .auto_add_history(false)
             .bracketed_paste(true)
-            .max_history_size(5000)?
-            .build();
+            .max_history_size(5000)?;
+        // What is piped on must not hold the editor's drawing.
+        let config = match io::stdin().is_terminal() && !io::stdout().is_terminal() {
+            true => config.behavior(Behavior::PreferTerm),
+            false => config,
+        };
+        let config = config.build();
         let mut editor = Editor::with_config(config)?;
         editor.set_helper(Some(Assistant {
             files: FilenameCompleter::new(),
@@ -74,6 +80,10 @@ impl Input {
             Err(ReadlineError::Eof) => Ok(Typed::End),
             // The window was resized or the process continued: ask again.
             Err(ReadlineError::Signal(_)) => self.read(prompt, initial),
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                eprintln!("what was typed is no UTF-8 text: set the terminal to UTF-8");
+                Ok(Typed::Text(String::new()))
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -86,11 +96,22 @@ impl Input {
         Typed::Text(joined(text))
     }
 
-    /// Asks a question whose answer is no part of the history; empty when there is none.
+    /// Whether a text can be put there to be edited.
+    pub fn can_edit(&self) -> bool {
+        let terminal = std::env::var("TERM").unwrap_or_default();
+        // Those that the editor only reads lines from.
+        !["dumb", "cons25", "emacs"].contains(&&*terminal)
+    }
+
+    /// Asks a question whose answer is no part of the history; empty when there is none. Ctrl-C is remembered.
     pub fn ask(&mut self, question: &str) -> Result<String, ReadlineError> {
         match self.editor.readline(question) {
             Ok(line) => Ok(line),
-            Err(ReadlineError::Interrupted | ReadlineError::Eof) => Ok(String::new()),
+            Err(ReadlineError::Interrupted) => {
+                interrupt::request();
+                Ok(String::new())
+            }
+            Err(ReadlineError::Eof) => Ok(String::new()),
             Err(error) => Err(error),
         }
     }

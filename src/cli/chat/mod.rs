@@ -56,7 +56,7 @@ pub struct Args {
     #[arg(long)]
     yes_tools: bool,
     /// Stop a tool that takes longer
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     tool_timeout: u64,
     #[command(flatten)]
     talking: TalkingArgs,
@@ -68,25 +68,29 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(file) = &args.session {
         session::check_place(file)?;
     }
-    toolbox.limit = Duration::from_secs(args.tool_timeout.max(1));
+    toolbox.limit = Duration::from_secs(args.tool_timeout);
     let mut model = talking::model(&args.model)?;
     // Nobody types as fast as a disk reads.
     model.read_ahead();
     let generator = Generator::new(Arc::new(model))?;
     let mut session = args.talking.session(generator)?;
-    if let Some(file) = args.session.as_ref().filter(|file| file.exists()) {
-        args.talking
-            .resume(&mut session, file, args.rebuild_session)?;
+    match &args.session {
+        Some(file) if file.exists() => {
+            args.talking
+                .resume(&mut session, file, args.rebuild_session)?;
+        }
+        Some(file) => session.claim(file),
+        None => {}
     }
     toolbox.declare(&mut session, args.talking.strict_tools)?;
     interrupt::install_for_conversation()?;
+    #[cfg(unix)]
+    interrupt::restore_terminal_at_end()?;
     let think = args.think.unwrap_or_default();
-    let mut repl = Repl::new(session, args.session.clone(), toolbox, think)?;
+    let mut repl = Repl::new(session, args.session, args.talking, toolbox, think)?;
     let ended = repl.run();
     // Whatever ended it, what was said is kept.
-    if let Some(file) = &args.session {
-        repl.session().save(file)?;
-    }
+    repl.keep()?;
     ended?;
     // A person has seen what failed; a script has only the status.
     if repl.has_failed() && !std::io::stdin().is_terminal() {

@@ -5,6 +5,7 @@ use super::commands::{self, Action, Thinking};
 use super::input::{Input, Typed};
 use super::statistics::Statistics;
 use super::toolbox::Toolbox;
+use crate::cli::talking::TalkingArgs;
 use crate::cli::terminal::{self, Style};
 use anyhow::Result;
 use fourfold::harmony::Conversation;
@@ -23,9 +24,11 @@ pub struct Repl {
     pub(super) statistics: Statistics,
     /// Files for the next message: name and text.
     pub(super) attached: Vec<(String, String)>,
-    /// The session's file, and the conversation as it was last sent to be saved.
-    file: Option<PathBuf>,
-    kept: Conversation,
+    /// What the command line asked of the conversation, and of every other that is loaded.
+    pub(super) talking: TalkingArgs,
+    /// Where the conversation is kept after every turn, and as it was last sent there; none if that went wrong.
+    pub(super) file: Option<PathBuf>,
+    pub(super) kept: Option<Conversation>,
     /// Whether anything that was asked for went wrong.
     failed: bool,
 }
@@ -42,12 +45,14 @@ impl Repl {
     pub fn new(
         session: Session,
         file: Option<PathBuf>,
+        talking: TalkingArgs,
         toolbox: Toolbox,
         thinking: Thinking,
     ) -> Result<Self> {
         Ok(Self {
+            talking,
             file,
-            kept: session.conversation().clone(),
+            kept: Some(session.conversation().clone()),
             held: Held::Here(Box::new(session)),
             input: Input::new(terminal::stdout_has_color())?,
             toolbox,
@@ -67,7 +72,10 @@ impl Repl {
     /// The session, called back if it is being saved or prepared.
     pub fn session(&mut self) -> &mut Session {
         let (session, saved) = self.held.get();
-        complain(saved.map_err(Into::into));
+        if let Err(error) = saved {
+            complain(Err(error.into()));
+            self.kept = None;
+        }
         session
     }
 
@@ -76,11 +84,20 @@ impl Repl {
         let Held::Here(session) = &self.held else {
             return;
         };
-        let is_new = *session.conversation() != self.kept;
+        let is_new = Some(session.conversation()) != self.kept.as_ref();
         if is_new {
-            self.kept.clone_from(session.conversation());
+            self.kept = Some(session.conversation().clone());
         }
         self.held.send_away(self.file.clone().filter(|_| is_new));
+    }
+
+    /// Saves what is not saved yet, before leaving.
+    pub fn keep(&mut self) -> Result<()> {
+        let is_kept = Some(self.session().conversation().clone()) == self.kept;
+        match self.file.clone() {
+            Some(file) if !is_kept => Ok(self.session().save(&file)?),
+            _ => Ok(()),
+        }
     }
 
     /// Reads and does until the person leaves.
@@ -103,7 +120,8 @@ impl Repl {
         if !io::stdin().is_terminal() {
             return Ok(());
         }
-        let model = self.session().generator().context().model();
+        let context = self.session().generator().context();
+        let (model, limit) = (context.model(), context.limit());
         let name = model
             .metadata()
             .string("general.name")
@@ -111,7 +129,7 @@ impl Repl {
         let greeting = format!(
             "{} · context {} tokens · /help lists the commands",
             terminal::harmless(name),
-            terminal::grouped(model.config().context as u64)
+            terminal::grouped(limit as u64)
         );
         self.say(&greeting)?;
         self.say_where()
@@ -126,7 +144,10 @@ impl Repl {
             match commands::parse(line) {
                 Ok(Action::Exit) => return Ok(Next::Leave),
                 Ok(action) => self.act(action),
-                Err(explanation) => self.say(&explanation),
+                Err(explanation) => {
+                    self.failed = true;
+                    self.say(&explanation)
+                }
             }
         } else {
             self.send(line)
@@ -149,7 +170,9 @@ impl Repl {
     pub(super) fn send(&mut self, text: &str) -> Result<()> {
         let mut message = text.to_string();
         for (name, content) in &self.attached {
-            message += &format!("\n\n{name}:\n```\n{}\n```", content.trim_end_matches('\n'));
+            let fence = fence(content);
+            let content = content.trim_end_matches('\n');
+            message += &format!("\n\n{name}:\n{fence}\n{content}\n{fence}");
         }
         let before = self.session().conversation().messages.len();
         self.session().say(message.trim_start().to_string());
@@ -163,17 +186,19 @@ impl Repl {
         answered
     }
 
-    /// Prints a quiet line.
+    /// Prints a quiet line, or several.
     pub(super) fn say(&self, text: &str) -> Result<()> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{}", terminal::paint(Style::Dim, text))?;
+        let text = terminal::harmless(text);
+        writeln!(out, "{}", terminal::paint(Style::Dim, &text))?;
         Ok(out.flush()?)
     }
 
-    /// Asks a yes-or-no question; no without a person to ask.
-    pub(super) fn confirm(&mut self, question: &str) -> Result<bool> {
+    /// Asks a yes-or-no question. Without a person to ask the answer is no, and `instead` says what a script can do.
+    pub(super) fn confirm(&mut self, question: &str, instead: &str) -> Result<bool> {
+        let question = terminal::harmless(question);
         if !io::stdin().is_terminal() {
-            eprintln!("{question} nobody is there to ask: --yes-tools allows them");
+            eprintln!("{question} nobody is there to ask: {instead}");
             return Ok(false);
         }
         let answer = self.input.ask(&format!("{question} [y/N] "))?;
@@ -185,6 +210,25 @@ impl Repl {
 pub(super) fn complain(result: Result<()>) {
     if let Err(error) = result {
         let label = terminal::paint_stderr(Style::Red, "error:");
-        eprintln!("{label} {error:#}");
+        let error = terminal::harmless(&format!("{error:#}"));
+        eprintln!("{label} {error}");
+    }
+}
+
+/// Backticks around a text, one more than it has in a row.
+fn fence(text: &str) -> String {
+    let runs = text.split(|character| character != '`').map(str::len);
+    "`".repeat(runs.max().unwrap_or(0).max(2) + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_breaks_out_of_its_fence() {
+        assert_eq!(fence("plain"), "```");
+        assert_eq!(fence("a `b` c"), "```");
+        assert_eq!(fence("```rust\n```` \n```"), "`````");
     }
 }

@@ -1,11 +1,11 @@
 //! One turn: the answer, and the calls of tools on the way to it.
 
 use super::display::Display;
-use super::repl::{Repl, complain};
+use super::repl::Repl;
 use super::statistics;
 use super::toolbox::Answer;
 use crate::cli::interrupt;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use fourfold::generate::{Error, Event, Finish, Outcome};
 use fourfold::session::{self, Session};
 
@@ -57,8 +57,8 @@ impl Repl {
     /// One generation; None when the prompt was not even read. Also the name of a tool that does
     /// not exist but was called.
     fn generate(&mut self, display: &mut Display) -> Result<Option<(Outcome, Option<String>)>> {
-        let (session, saved) = self.held.get();
-        complain(saved.map_err(Into::into));
+        self.session();
+        let (session, _) = self.held.get();
         let mut undeclared = None;
         let outcome = follow(session, display, &mut undeclared)?;
         if let Some(outcome) = &outcome {
@@ -73,15 +73,24 @@ impl Repl {
     /// Runs a tool; false when the person would rather not.
     fn call_tool(&mut self, tool: &str, arguments: &str, display: &mut Display) -> Result<bool> {
         display.note(&format!("→ {tool} {}", shortened(arguments)))?;
-        if self.toolbox.command(tool).is_some() && !self.toolbox.allowed {
-            if !self.confirm("run the tools' commands in this session?")? {
+        if let Some(command) = self.toolbox.command(tool)
+            && !self.toolbox.allowed
+        {
+            display.note(&format!("its command here: {command}"))?;
+            let question = "run the tools' commands in this session?";
+            let agreed = self.confirm(question, "--yes-tools allows them")?;
+            if !agreed && !interrupt::requested() {
                 self.session()
                     .add_result(tool, "error: the person does not want this tool to run");
                 return Ok(true);
             }
-            self.toolbox.allowed = true;
+            self.toolbox.allowed = agreed;
         }
-        match self.toolbox.call(tool, arguments) {
+        let answer = match interrupt::requested() {
+            true => Answer::Interrupted,
+            false => self.toolbox.call(tool, arguments),
+        };
+        match answer {
             Answer::Interrupted => {
                 self.session()
                     .add_result(tool, "error: the person stopped the tool");
@@ -89,12 +98,28 @@ impl Repl {
                 Ok(false)
             }
             Answer::Text { text, failed } => {
+                let (text, failed) = match self.too_long(&text) {
+                    Some(report) => (report, true),
+                    None => (text, failed),
+                };
                 let mark = if failed { "✗" } else { "←" };
                 display.note(&format!("{mark} {}", shortened(&text)))?;
                 self.session().add_result(tool, text);
                 Ok(true)
             }
         }
+    }
+
+    /// What the model is told instead of a result that does not fit into the context with an answer to it.
+    fn too_long(&mut self, text: &str) -> Option<String> {
+        let session = self.session();
+        let context = session.generator().context();
+        let tokens = session.generator().tokenizer().encode(text).len();
+        let room = context.limit().saturating_sub(session.prompt().len());
+        let room = room.saturating_sub(room / 4);
+        (tokens > room).then(|| {
+            format!("error: the result has {tokens} tokens, but there is room for {room} only")
+        })
     }
 
     /// What is said after a turn.
@@ -112,7 +137,10 @@ impl Repl {
         let line = statistics::line(outcome, self.session());
         display.note(&line)?;
         let used = outcome.prefill.cached + outcome.prefill.computed + outcome.tokens.len();
-        if outcome.finish != Finish::ContextFull && used * 10 > limit * 9 {
+        // Another turn like this one may be the last that fits.
+        let turn = outcome.prefill.computed + outcome.tokens.len();
+        let is_short = used * 10 > limit * 9 || used + 2 * turn > limit;
+        if outcome.finish != Finish::ContextFull && is_short {
             display.note(&format!(
                 "the context is {} % full: /save keeps the conversation, /new starts over, a larger --ctx holds more",
                 used * 100 / limit
@@ -139,6 +167,9 @@ fn follow(
     let mut generation = match session.turn(&mut reading) {
         Ok(generation) => generation.stop_when(&interrupt::requested),
         Err(Error::Interrupted) => return Ok(None),
+        Err(error @ Error::TooLong { .. }) => {
+            bail!("{error}; /undo takes the last message back, /new starts over")
+        }
         Err(error) => return Err(error.into()),
     };
     shown?;

@@ -74,13 +74,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return raw(&args, generator, &text, output, start);
     }
     let mut session = args.talking.session(generator)?;
-    if let Some(file) = args.session.as_ref().filter(|file| file.exists()) {
-        args.talking
-            .resume(&mut session, file, args.rebuild_session)?;
-        // An answer is free unless this run asks for a form.
-        if !args.talking.is_constrained() {
-            session.clear_schema();
+    match &args.session {
+        Some(file) if file.exists() => {
+            args.talking
+                .resume(&mut session, file, args.rebuild_session)?;
+            // An answer is free unless this run asks for a form.
+            if !args.talking.is_constrained() {
+                session.clear_schema();
+            }
         }
+        Some(file) => session.claim(file),
+        None => {}
     }
     if args.talking.strict_tools {
         session.constrain_calls()?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use fourfold::generate::{Event, Finish, Outcome};
 use fourfold::harmony::Answer;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use std::time::Duration;
 pub struct Output {
     json: bool,
     shows_reasoning: bool,
-    /// On a terminal, answers are Markdown.
+    /// On a terminal, answers are Markdown, and nothing that the model wrote drives the terminal.
     markdown: Option<Markdown>,
+    is_terminal: bool,
     answer: Answer,
     /// Whether something stands on the current line of standard output, or of standard error.
     open_line: bool,
@@ -26,12 +28,13 @@ pub struct Output {
 impl Output {
     /// Ready for the first piece.
     pub fn new(json: bool, show_reasoning: bool, raw: bool) -> Self {
-        let is_terminal = io::stderr().is_terminal();
-        let markdown = !json && !raw && terminal::stdout_has_color() && io::stdout().is_terminal();
+        let is_terminal = io::stdout().is_terminal();
+        let markdown = !json && !raw && terminal::stdout_has_color() && is_terminal;
         Self {
             json,
-            shows_reasoning: show_reasoning || is_terminal && !json,
+            shows_reasoning: show_reasoning || io::stderr().is_terminal() && !json,
             markdown: markdown.then(Markdown::new),
+            is_terminal,
             answer: Answer::default(),
             open_line: false,
             open_thinking: false,
@@ -44,7 +47,8 @@ impl Output {
         let go_on = !interrupt::requested();
         // Short prompts are read before anyone could read this.
         if go_on && done < of && terminal::stderr_has_color() && io::stderr().is_terminal() {
-            eprint!("\r\x1b[2Kreading {done} of {of} tokens");
+            let text = format!("reading {done} of {of} tokens");
+            eprint!("\r\x1b[2K{}", terminal::status(&text));
             self.status = true;
         } else {
             self.clear_status();
@@ -89,10 +93,12 @@ impl Output {
     fn show(&mut self, piece: &str) -> Result<()> {
         self.end_thinking();
         let mut out = io::stdout().lock();
+        let piece = &*match self.is_terminal {
+            true => terminal::harmless(piece).into(),
+            false => Cow::Borrowed(piece),
+        };
         match &mut self.markdown {
-            Some(markdown) => {
-                out.write_all(markdown.push(&terminal::harmless(piece)).as_bytes())?;
-            }
+            Some(markdown) => out.write_all(markdown.push(piece).as_bytes())?,
             None => {
                 out.write_all(piece.as_bytes())?;
                 self.open_line = !piece.ends_with('\n');
