@@ -1,133 +1,104 @@
-//! Emphasis and code inside a line of Markdown, decided as early as a stream allows.
+//! Emphasis and code inside a line of Markdown, shown as early as a stream allows.
 //!
-//! An opening marker cannot be checked for its closing one, which has not arrived yet; so the rules
-//! lean on what stands beside a marker: ` * ` is a star, `2*3` too, `**bold` begins bold.
+//! Text appears at once. From a marker that may open something on, it waits for what closes it or
+//! for the end of the line; a marker that is never closed is shown as it is.
 
-use super::wrap::{Wrap, code};
+use super::emphasis::{Reading, is_marker, is_start};
+use super::style::Style;
 
-/// The styles in force and the marker in the making.
-#[derive(Default)]
+/// Characters that wait for the end of their emphasis. A paragraph may come without a line end, and
+/// nobody should sit before a screen that stands still because of one star.
+const LONGEST: usize = 1000;
+
+/// The text of one line.
 pub struct Inline {
-    bold: bool,
-    italic: bool,
-    strike: bool,
-    /// Backticks that opened a code span.
-    code: usize,
-    /// Escape sequences of the surrounding block.
-    base: String,
-    run: Option<(char, usize)>,
-    escaped: bool,
+    /// The style of the surrounding block.
+    base: Style,
+    /// From the first marker on that is not understood yet.
+    held: Vec<char>,
+    /// The last character before `held`.
     before: char,
+    /// Markers that may have opened something.
+    seen: Vec<char>,
+    /// Between lines with `\[` and `\]`, where markers are LaTeX.
+    pub in_formula: bool,
 }
 
 impl Inline {
-    /// Starts a block whose text has this style.
-    pub fn start(&mut self, base: &str, wrap: &mut Wrap) {
-        *self = Self {
-            base: base.to_string(),
+    /// Before the first line.
+    pub fn new() -> Self {
+        Self {
+            base: Style::default(),
+            held: Vec::new(),
             before: '\n',
-            ..Self::default()
+            seen: Vec::new(),
+            in_formula: false,
+        }
+    }
+
+    /// Starts a line whose text has this style.
+    pub fn start(&mut self, base: Style) {
+        let in_formula = self.in_formula;
+        *self = Self {
+            base,
+            in_formula,
+            ..Self::new()
         };
-        self.apply(wrap);
     }
 
-    /// Takes the next character.
-    pub fn push(&mut self, character: char, wrap: &mut Wrap) {
-        if self.escaped {
-            self.escaped = false;
-            if !"\\`*_~#|[]<>".contains(character) {
-                self.text('\\', wrap);
-            }
-            return self.text(character, wrap);
+    /// The style of text without emphasis.
+    pub fn base(&self) -> Style {
+        self.base
+    }
+
+    /// Takes the next character, and shows what is clear now.
+    pub fn push(&mut self, character: char, show: &mut impl FnMut(char, Style)) {
+        let previous = self.held.last().copied().unwrap_or(self.before);
+        if self.in_formula {
+            self.in_formula = !(previous == '\\' && character == ']');
+            self.before = character;
+            return show(character, self.base);
         }
-        if let Some((marker, count)) = self.run {
-            if marker == character {
-                self.run = Some((marker, count + 1));
-                return;
-            }
-            self.end_run(character, wrap);
+        if self.held.is_empty() && !is_start(previous, character) {
+            self.before = character;
+            return show(character, self.base);
         }
-        match character {
-            '`' => self.run = Some(('`', 1)),
-            '*' | '_' | '~' if self.code == 0 => self.run = Some((character, 1)),
-            '\\' if self.code == 0 => self.escaped = true,
-            _ => self.text(character, wrap),
+        self.held.push(character);
+        let length = self.held.len();
+        let ends_run = is_marker(previous) && character != previous;
+        // A run of markers is not torn apart, unless it is endless itself.
+        if length >= LONGEST && !is_marker(character) || length >= 2 * LONGEST {
+            self.settle(true, show);
+        } else if ends_run || character.is_whitespace() || character == ')' {
+            self.settle(false, show);
         }
     }
 
-    /// The line ended: decides what was waiting. Styles may go on in the next line.
-    pub fn end_line(&mut self, wrap: &mut Wrap) {
-        if std::mem::take(&mut self.escaped) {
-            self.text('\\', wrap);
-        }
-        self.end_run('\n', wrap);
+    /// The line ended: shows the rest.
+    pub fn end_line(&mut self, show: &mut impl FnMut(char, Style)) {
+        self.settle(true, show);
         self.before = '\n';
     }
 
-    fn text(&mut self, character: char, wrap: &mut Wrap) {
-        wrap.push(character);
-        self.before = character;
-    }
-
-    /// Decides what a run of markers means, knowing the character after it.
-    fn end_run(&mut self, after: char, wrap: &mut Wrap) {
-        let Some((marker, count)) = self.run.take() else {
-            return;
-        };
-        let before = std::mem::replace(&mut self.before, marker);
-        let within_word = before.is_alphanumeric() && after.is_alphanumeric();
-        let opens = !after.is_whitespace() && (marker == '*' || !before.is_alphanumeric());
-        let closes = !before.is_whitespace() && (marker == '*' || !within_word);
-        // "2*3" is arithmetic, "un*believ*able" is rare: digits never open emphasis.
-        let opens = opens && !(marker == '*' && before.is_ascii_digit());
-        let toggle = |active: bool| if active { closes } else { opens };
-        let changed = match (marker, count) {
-            ('`', _) if self.code == 0 => {
-                self.code = count;
-                true
+    fn settle(&mut self, ended: bool, show: &mut impl FnMut(char, Style)) {
+        let reading = Reading::new(&self.held, self.before, &self.seen, ended);
+        let (settled, opens_formula) = (reading.settled, reading.opens_formula);
+        let mut opened = Vec::new();
+        for (&character, look) in self.held.iter().zip(&reading.looks[..settled]) {
+            if !look.is_hidden {
+                show(character, self.base.with(look.style));
             }
-            ('`', _) if self.code == count => {
-                self.code = 0;
-                true
+            if look.opens {
+                opened.push(character);
             }
-            ('*' | '_', 1) if toggle(self.italic) => {
-                self.italic = !self.italic;
-                true
-            }
-            ('*' | '_', 2) if toggle(self.bold) => {
-                self.bold = !self.bold;
-                true
-            }
-            ('*' | '_', 3) if toggle(self.bold && self.italic) => {
-                let on = !(self.bold && self.italic);
-                (self.bold, self.italic) = (on, on);
-                true
-            }
-            ('~', 2) if toggle(self.strike) => {
-                self.strike = !self.strike;
-                true
-            }
-            _ => false,
-        };
-        if changed {
-            self.apply(wrap);
-        } else {
-            (0..count).for_each(|_| wrap.push(marker));
         }
-    }
-
-    /// Writes the escape sequences of the styles in force.
-    fn apply(&self, wrap: &mut Wrap) {
-        wrap.escape(code::RESET);
-        wrap.escape(&self.base);
-        let styles = [
-            (self.bold, code::BOLD),
-            (self.italic, code::ITALIC),
-            (self.strike, code::STRIKE),
-            (self.code > 0, code::CYAN),
-        ];
-        for (_, sequence) in styles.iter().filter(|(on, _)| *on) {
-            wrap.escape(sequence);
+        if let Some(last) = settled.checked_sub(1) {
+            self.before = self.held[last];
         }
+        self.held.drain(..settled);
+        self.seen.extend(opened);
+        self.seen.sort_unstable();
+        self.seen.dedup();
+        self.in_formula |= opens_formula;
     }
 }

@@ -2,13 +2,26 @@
 //!
 //! Only forward: what was shown is never rewritten, so scrolling back and copying stay intact. The
 //! start of a line is held until it says what the line is (heading, list, fence, table); from
-//! there on text appears word by word. Tables and code keep their exact characters.
+//! there on text appears word by word. Tables wait for their last line, because any row may widen
+//! a column. Code keeps its exact characters.
 
+mod cells;
+mod emphasis;
 mod inline;
+mod line;
+mod style;
+mod table;
 mod wrap;
 
 use inline::Inline;
-pub use wrap::{Wrap, code};
+use line::{Start, classify};
+use style::Style;
+pub use style::code;
+use table::Table;
+pub use wrap::Wrap;
+
+/// Bytes of a line that may say nothing: a thousand dashes are no rule.
+const LONGEST_START: usize = 1000;
 
 /// What the current line turned out to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,32 +30,31 @@ enum Line {
     Unknown,
     /// Running text: emphasis and wrapping.
     Text,
-    /// Table rows and rules: as they are.
+    /// A row of what may be a table: held to its end.
+    Row,
+    /// As it is.
     Plain,
     /// Inside a fence.
     Code,
+    /// Code by its indent.
+    Indented,
 }
 
 /// Turns streamed Markdown into text with escape sequences.
 pub struct Markdown {
     line: Line,
-    /// The beginning of an undecided line, or a line of code that may close its fence.
+    /// The beginning of an undecided line, a row of a table, or a line of code that may close its fence.
     held: String,
     /// The marker and length of the open fence.
     fence: Option<(char, usize)>,
+    /// A table, or the line that may become its header.
+    table: Option<Table>,
+    /// Indented code may begin: before this line there is nothing, an empty line or such code.
+    is_apart: bool,
+    /// Indented lines go on with an item.
+    in_list: bool,
     inline: Inline,
     wrap: Wrap,
-}
-
-/// What the start of a line says.
-enum Start {
-    Unclear,
-    Fence(char, usize),
-    Heading(usize),
-    /// A list item or quotation: where its text begins.
-    Item(usize),
-    Plain,
-    Text,
 }
 
 impl Markdown {
@@ -56,7 +68,10 @@ impl Markdown {
             line: Line::Unknown,
             held: String::new(),
             fence: None,
-            inline: Inline::default(),
+            table: None,
+            is_apart: true,
+            in_list: false,
+            inline: Inline::new(),
             wrap,
         }
     }
@@ -74,6 +89,7 @@ impl Markdown {
         if !self.held.is_empty() || self.line != Line::Unknown {
             self.character('\n');
         }
+        self.end_table();
         self.fence = None;
         self.wrap.escape(code::RESET);
         self.wrap.finish()
@@ -86,65 +102,126 @@ impl Markdown {
                 self.held.push(character);
                 self.decide();
             }
+            Line::Row if character == '\n' => self.end_row(),
+            Line::Row => {
+                self.held.push(character);
+                if self.held.len() > table::MAX_BYTES {
+                    self.end_table();
+                    self.wrap.verbatim(&std::mem::take(&mut self.held));
+                    self.line = Line::Plain;
+                }
+            }
             Line::Text if character == '\n' => {
-                self.inline.end_line(&mut self.wrap);
+                self.inline
+                    .end_line(&mut |c, style| self.wrap.push_styled(c, style));
+                self.wrap.style(self.inline.base());
                 self.end_line();
             }
-            Line::Text => self.inline.push(character, &mut self.wrap),
-            Line::Plain | Line::Code if character == '\n' => {
+            Line::Text => self
+                .inline
+                .push(character, &mut |c, style| self.wrap.push_styled(c, style)),
+            Line::Plain | Line::Code | Line::Indented if character == '\n' => {
                 self.wrap.escape(code::RESET);
                 self.end_line();
             }
-            Line::Plain | Line::Code => self.wrap.verbatim(character.encode_utf8(&mut [0; 4])),
+            Line::Plain | Line::Code | Line::Indented => {
+                self.wrap.verbatim(character.encode_utf8(&mut [0; 4]));
+            }
         }
     }
 
     fn end_line(&mut self) {
         self.wrap.newline();
+        self.is_apart = self.line == Line::Indented;
         self.line = Line::Unknown;
     }
 
     /// Looks at the held start of a line that goes on.
     fn decide(&mut self) {
+        let is_endless = self.held.len() >= LONGEST_START;
         if let Some((marker, _)) = self.fence {
             // A closing fence has nothing but its markers.
-            if self.held.trim_start().chars().any(|c| c != marker) {
-                self.begin_code_line();
+            if is_endless || self.held.trim_start().chars().any(|c| c != marker) {
+                self.begin_code(Line::Code);
             }
-            return;
+        } else if self.inline.in_formula {
+            self.begin_text(0, Style::default());
+        } else if self.is_indented_code() {
+            self.end_table();
+            self.begin_code(Line::Indented);
+        } else {
+            match classify(&self.held, false) {
+                Start::Unclear | Start::Fence(..) if is_endless => self.begin(Start::Text),
+                Start::Unclear | Start::Fence(..) => {}
+                start => self.begin(start),
+            }
         }
-        match classify(&self.held, false) {
-            Start::Unclear | Start::Fence(..) => {}
-            Start::Heading(level) => self.begin_heading(level),
-            Start::Item(text) => self.begin_text(text),
-            Start::Plain => self.begin_plain(),
-            Start::Text => self.begin_text(0),
-        }
+    }
+
+    fn is_indented_code(&self) -> bool {
+        let text = self.held.trim_start();
+        let indent = &self.held[..self.held.len() - text.len()];
+        let is_deep = indent.contains('\t') || indent.len() >= 4;
+        self.is_apart && !self.in_list && is_deep && !text.is_empty()
     }
 
     /// A line ended before its kind was clear.
     fn end_undecided(&mut self) {
-        let held = self.held.trim().to_string();
+        let held = self.held.trim();
         if let Some((marker, length)) = self.fence {
             if held.len() >= length && held.chars().all(|c| c == marker) {
                 self.fence = None;
                 self.dim_line();
             } else {
-                self.begin_code_line();
+                self.begin_code(Line::Code);
                 self.character('\n');
             }
             return;
         }
-        match classify(&self.held, true) {
+        let is_empty = held.is_empty();
+        self.begin(classify(&self.held, true));
+        if self.line != Line::Unknown {
+            self.character('\n');
+        }
+        if is_empty {
+            self.is_apart = true;
+            // LaTeX has no empty lines in a formula: this one was none, or is over.
+            self.inline.in_formula = false;
+        }
+    }
+
+    /// Shows the held beginning of a line of this kind.
+    fn begin(&mut self, start: Start) {
+        self.follow_list(start);
+        if start != Start::TableRow {
+            self.end_table();
+        }
+        match start {
+            Start::Heading(level) => self.begin_heading(level),
+            Start::Item(text) | Start::Quote(text) => self.begin_item(text),
+            Start::Escaped(backslash) => {
+                self.held.remove(backslash);
+                self.begin_text(backslash + 1, Style::default());
+            }
+            Start::TableRow => self.line = Line::Row,
             Start::Fence(marker, length) => {
                 self.fence = Some((marker, length));
                 self.dim_line();
             }
-            Start::Plain => self.dim_line(),
-            _ => {
-                self.begin_text(0);
-                self.character('\n');
-            }
+            Start::Rule => self.dim_line(),
+            Start::Text | Start::Unclear => self.begin_text(0, Style::default()),
+        }
+    }
+
+    /// Notices where lists begin and end.
+    fn follow_list(&mut self, start: Start) {
+        let is_indented = self.held.starts_with([' ', '\t']);
+        match start {
+            Start::Item(_) => self.in_list = true,
+            // Without an empty line, a paragraph of an item may go on at the left edge.
+            Start::Text if !self.is_apart || self.held.trim().is_empty() => {}
+            _ if is_indented => {}
+            _ => self.in_list = false,
         }
     }
 
@@ -157,78 +234,73 @@ impl Markdown {
         self.end_line();
     }
 
-    fn begin_code_line(&mut self) {
+    fn begin_code(&mut self, line: Line) {
         let held = std::mem::take(&mut self.held);
         self.wrap.escape(code::CYAN);
         self.wrap.verbatim(&held);
-        self.line = Line::Code;
-    }
-
-    fn begin_plain(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        self.wrap.verbatim(&held);
-        self.line = Line::Plain;
+        self.line = line;
     }
 
     fn begin_heading(&mut self, level: usize) {
-        let held = std::mem::take(&mut self.held);
-        let base = if level == 1 {
-            [code::BOLD, code::UNDERLINE].concat()
-        } else {
-            code::BOLD.to_string()
+        let text = self.held.trim_start().trim_start_matches('#').trim_start();
+        self.held = text.to_owned();
+        let underline = level == 1;
+        let style = Style {
+            underline,
+            ..Style::BOLD
         };
-        self.wrap.hang(0);
-        self.inline.start(&base, &mut self.wrap);
-        self.line = Line::Text;
-        let text = held.trim_start().trim_start_matches('#').trim_start();
-        text.chars().for_each(|c| self.character(c));
+        self.begin_text(0, style);
     }
 
-    /// Running text whose first `marker` bytes (indent, bullet, number) stay as they are.
-    fn begin_text(&mut self, marker: usize) {
+    /// A list item or a quotation whose text begins after `marker` bytes.
+    fn begin_item(&mut self, marker: usize) {
+        let (start, text) = self.held.split_at(marker);
+        let bullet = start.replacen(['*', '+'], "•", 1).replacen("- ", "• ", 1);
+        let hang = start.chars().count();
+        self.held = format!("{bullet}{text}");
+        self.begin_text(bullet.len(), Style::default());
+        self.wrap.hang(hang);
+    }
+
+    /// Running text whose first `verbatim` bytes stay as they are.
+    fn begin_text(&mut self, verbatim: usize, style: Style) {
         let held = std::mem::take(&mut self.held);
-        let (marker, text) = held.split_at(marker);
-        self.wrap.hang(marker.chars().count());
-        self.inline.start("", &mut self.wrap);
-        self.wrap
-            .verbatim(&marker.replacen(['*', '+'], "•", 1).replacen("- ", "• ", 1));
+        let (start, text) = held.split_at(verbatim);
+        self.wrap.hang(0);
+        self.inline.start(style);
+        self.wrap.restyle(style);
+        self.wrap.verbatim(start);
         self.line = Line::Text;
         text.chars().for_each(|c| self.character(c));
     }
-}
 
-/// What a line is, judged by its beginning, or by all of it once it `ended`.
-fn classify(line: &str, ended: bool) -> Start {
-    let text = line.trim_start();
-    let indent = line.len() - text.len();
-    let Some(first) = text.chars().next() else {
-        return if ended { Start::Text } else { Start::Unclear };
-    };
-    let run = text.chars().take_while(|&c| c == first).count();
-    let rest = &text[run * first.len_utf8()..];
-    let is_only_run = rest.is_empty();
-    match first {
-        '`' | '~' if run >= 3 => Start::Fence(first, run),
-        '#' if run <= 6 && rest.starts_with(' ') => Start::Heading(run),
-        '|' => Start::Plain,
-        '-' | '*' | '_' if run >= 3 && is_only_run && ended => Start::Plain,
-        '-' | '*' | '+' if run == 1 && rest.starts_with(' ') => Start::Item(indent + 2),
-        '>' if rest.starts_with(' ') => Start::Item(indent + run + 1),
-        '#' | '`' | '~' | '-' | '*' | '_' | '+' | '>' if is_only_run && !ended => Start::Unclear,
-        '0'..='9' => number(text, indent, ended),
-        _ => Start::Text,
+    fn end_row(&mut self) {
+        let row = std::mem::take(&mut self.held);
+        self.line = Line::Unknown;
+        self.is_apart = false;
+        if let Some(table) = &mut self.table
+            && table.add(&row)
+        {
+            return table.show_if_full(&mut self.wrap);
+        }
+        self.end_table();
+        self.table = Some(Table::new(row));
     }
-}
 
-/// `12. text` and `12) text`.
-fn number(text: &str, indent: usize, ended: bool) -> Start {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let mut rest = text[digits..].chars();
-    match (rest.next(), rest.next()) {
-        (None, _) if !ended && digits <= 9 => Start::Unclear,
-        (Some('.' | ')'), None) if !ended => Start::Unclear,
-        (Some('.' | ')'), Some(' ')) => Start::Item(indent + digits + 2),
-        _ => Start::Text,
+    /// Shows the table, or the line that did not become its header.
+    fn end_table(&mut self) {
+        let Some(mut table) = self.table.take() else {
+            return;
+        };
+        if table.is_proven() {
+            return table.show(&mut self.wrap);
+        }
+        let current = std::mem::replace(&mut self.held, table.into_header());
+        let line = self.line;
+        self.begin_text(0, Style::default());
+        self.character('\n');
+        self.line = line;
+        self.held = current;
     }
 }
 

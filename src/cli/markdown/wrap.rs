@@ -1,25 +1,8 @@
 //! Breaks streamed text at words, with a hanging indent, and never inside an escape sequence.
 
+use super::style::Style;
 use crate::cli::terminal::width;
 use unicode_width::UnicodeWidthChar;
-
-/// The escape sequences in use.
-pub mod code {
-    /// Back to normal.
-    pub const RESET: &str = "\x1b[0m";
-    /// Headings and strong text.
-    pub const BOLD: &str = "\x1b[1m";
-    /// Markup that is kept.
-    pub const DIM: &str = "\x1b[2m";
-    /// Emphasis.
-    pub const ITALIC: &str = "\x1b[3m";
-    /// Level-one headings.
-    pub const UNDERLINE: &str = "\x1b[4m";
-    /// Deleted text.
-    pub const STRIKE: &str = "\x1b[9m";
-    /// Code.
-    pub const CYAN: &str = "\x1b[36m";
-}
 
 /// Collects text for a terminal of some width.
 ///
@@ -34,6 +17,8 @@ pub struct Wrap {
     spaces: usize,
     word: String,
     word_width: usize,
+    /// How the last character of [`Wrap::push_styled`] looked.
+    style: Style,
     out: String,
 }
 
@@ -52,6 +37,7 @@ impl Wrap {
             spaces: 0,
             word: String::new(),
             word_width: 0,
+            style: Style::default(),
             out: String::new(),
         }
     }
@@ -66,7 +52,8 @@ impl Wrap {
         };
     }
 
-    fn width(&self) -> usize {
+    /// Columns of a line.
+    pub fn width(&self) -> usize {
         self.fixed_width.unwrap_or_else(width)
     }
 
@@ -89,6 +76,25 @@ impl Wrap {
                 }
             }
         }
+    }
+
+    /// Adds one character of running text that looks like this.
+    pub fn push_styled(&mut self, character: char, style: Style) {
+        self.style(style);
+        self.push(character);
+    }
+
+    /// Switches to this look, if another one is on.
+    pub fn style(&mut self, style: Style) {
+        if self.style != style {
+            self.restyle(style);
+        }
+    }
+
+    /// Switches to this look, whatever was on before.
+    pub fn restyle(&mut self, style: Style) {
+        self.style = style;
+        self.escape(&style.sequences());
     }
 
     /// Adds text as it is: no breaks, no indent.
