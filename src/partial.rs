@@ -50,6 +50,11 @@ impl Partial {
         Ok(Self { file, path, target })
     }
 
+    /// Refuses to go on if the disk has no room for a file of so many bytes.
+    pub fn check_space(&self, bytes: u64) -> io::Result<()> {
+        file::check_space(&self.path, bytes)
+    }
+
     /// Gives the file its name, once everything is on the disk.
     pub fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;

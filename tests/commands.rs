@@ -158,6 +158,44 @@ fn bench_reports_speeds_beside_ceilings() {
 }
 
 #[test]
+fn bench_is_quiet_in_a_pipe() {
+    let output = fourfold(&["bench", "TINY", "-p", "8", "-n", "2", "-d", "16", "-r", "1"]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[cfg(unix)]
+#[test]
+fn bench_says_on_a_terminal_what_it_measures() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fourfold"));
+    command
+        .args(["bench", "-p", "8", "-n", "0", "-d", "16", "-r", "2"])
+        .env("TERM", "xterm")
+        .env_remove("NO_COLOR");
+    let mut session = rexpect::session::spawn_command(command, Some(60_000)).unwrap();
+    session.exp_string("filling 0 of 16 tokens").unwrap();
+    session
+        .exp_string("\r\x1b[2Kpp8 at depth 16: 2 of 2\r\x1b[2K")
+        .unwrap();
+    session.exp_string("| test | depth |").unwrap();
+    session.exp_eof().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn long_work_counts_what_it_is_done_with() {
+    for (arguments, wanted) in [
+        (&["eval", "--part", "0.02", "-n", "40"][..], "/20 questions"),
+        (&["perplexity", "-f", "README.md", "-c", "64"], " tokens"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fourfold"));
+        command.args(arguments).env("TERM", "xterm");
+        let mut session = rexpect::session::spawn_command(command, Some(60_000)).unwrap();
+        session.exp_string(wanted).unwrap();
+        session.exp_eof().unwrap();
+    }
+}
+
+#[test]
 fn bench_says_at_once_what_does_not_fit() {
     let text = failure(&[
         "bench", "TINY", "-d", "0,100", "-p", "16,20", "-n", "4", "-c", "110",
@@ -218,6 +256,60 @@ fn a_dash_is_standard_input() {
             text.contains("standard input is no UTF-8 text: byte 2"),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn json_may_begin_with_a_byte_order_mark() {
+    let request = b"\xEF\xBB\xBF[{\"role\":\"user\",\"content\":\"Hi\"}]";
+    let ids = succeeded(fed(&["prompt", "-m", "-", "--ids"], request));
+    // What it prints can be given to another command.
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.npy");
+    success(&["logits", "--tokens", &ids, "-o", out.to_str().unwrap()]);
+
+    let suite = b"\xEF\xBB\xBF{\"prompt\":\"Who are you?\",\"expected\":\"x\"}\n{\"prompt\":1}";
+    let text = failed(fed(&["eval", "--suite", "-", "-n", "2"], suite));
+    assert!(
+        text.contains("standard input, line 2, column 11: invalid type"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_empty_variable_is_none() {
+    let run = |isa: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fourfold"));
+        command.args(["bench", "-p", "1", "-n", "0", "-r", "1"]);
+        command.env("FOURFOLD_ISA", isa).output().unwrap()
+    };
+    succeeded(run(""));
+    assert!(failed(run("mmx")).contains("FOURFOLD_ISA is `mmx`"));
+}
+
+#[test]
+fn sizes_are_the_same_for_every_option() {
+    for option in ["--split-max-size", "--gpu-memory"] {
+        let command = match option {
+            "--gpu-memory" => &["devices", "TINY"][..],
+            _ => &["quantize", "TINY", "out.gguf", "Q8_0", "--dry-run"],
+        };
+        for (size, is_wrong) in [
+            ("4GiB", false),
+            ("4G", false),
+            ("500MB", false),
+            ("4 gigs", true),
+        ] {
+            let output = fourfold(&[command, &[option, size]].concat());
+            let text = String::from_utf8_lossy(&output.stderr);
+            // Without a GPU its memory cannot be limited, but that is another status.
+            assert_eq!(
+                output.status.code() == Some(2),
+                is_wrong,
+                "{option} {size}: {text}"
+            );
+            assert_eq!(text.contains("12GiB"), is_wrong, "{text}");
+        }
     }
 }
 

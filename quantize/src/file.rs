@@ -80,6 +80,45 @@ pub fn destination(path: &Path) -> Result<PathBuf, Obstacle> {
     }
 }
 
+/// The folder that a file is in.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// What a disk lacks for a file.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the folder {folder:?} has {available} bytes free and {needed} are needed; make room or write elsewhere"
+)]
+pub struct DiskFull {
+    /// Where the file was to be.
+    pub folder: PathBuf,
+    /// Its bytes.
+    pub needed: u64,
+    /// Bytes that the disk has left for this user.
+    pub available: u64,
+}
+
+/// Refuses a file of so many bytes, to be written under this name, if the disk has no room for it: then the error holds a
+/// [`DiskFull`].
+pub fn check_space(path: &Path, needed: u64) -> io::Result<()> {
+    let folder = folder_of(path);
+    let available = fs4::available_space(folder)?;
+    if available >= needed {
+        return Ok(());
+    }
+    let folder = folder.to_owned();
+    let full = DiskFull {
+        folder,
+        needed,
+        available,
+    };
+    Err(io::Error::new(io::ErrorKind::StorageFull, full))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +138,16 @@ mod tests {
             read(&path, 1 << 20).unwrap_err().kind(),
             io::ErrorKind::FileTooLarge
         );
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_numbers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        check_space(&path, 1).unwrap();
+        let full = check_space(&path, u64::MAX).unwrap_err();
+        let full: DiskFull = full.downcast().unwrap();
+        assert_eq!((&*full.folder, full.needed), (folder.path(), u64::MAX));
     }
 
     #[cfg(unix)]

@@ -5,6 +5,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::Builder;
 
 /// Calls `work` for every piece, with scratch space that each thread keeps. The first error stops all threads.
 pub(crate) fn for_each<P: Sync, S: Default, E: Send>(
@@ -31,9 +32,13 @@ pub(crate) fn for_each<P: Sync, S: Default, E: Send>(
     };
     // The scope waits for all of them, and passes a panic, which would be a bug, on.
     std::thread::scope(|scope| {
-        for _ in 0..threads.clamp(1, pieces.len().max(1)) {
-            scope.spawn(run);
+        for _ in 1..threads.min(pieces.len()) {
+            // A system that refuses another thread has the others do the work, at least this one.
+            if Builder::new().spawn_scoped(scope, run).is_err() {
+                break;
+            }
         }
+        run();
     });
     match failure.into_inner() {
         Ok(Some(error)) => Err(error),

@@ -1,12 +1,13 @@
 //! `fourfold bench`: how fast a model runs here, beside what this machine could do at most.
 
 mod report;
+mod status;
 
 use super::model_file::ModelArgs;
 use super::{interrupt, terminal};
 use anyhow::bail;
 use fourfold::model::{Batch, Ceilings, Logits, Model, Sequence};
-use std::io::{self, IsTerminal};
+use status::Status;
 use std::time::{Duration, Instant};
 
 /// Measure the speed of a model, and this machine's ceilings in the same run
@@ -82,7 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let first_token = start.elapsed();
 
     // Before and after, because the speed of shared machines drifts.
-    let before = model.ceilings();
+    let before = ceilings(&model);
     let mut results = Vec::new();
     for &depth in &args.depth {
         let filled = fill(&model, depth, &mut logits)?;
@@ -98,7 +99,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             });
         }
     }
-    let after = model.ceilings();
+    let after = ceilings(&model);
     let ceilings = Ceilings {
         read_gb_s: before.read_gb_s.max(after.read_gb_s),
         gmac_s: before.gmac_s.max(after.gmac_s),
@@ -111,6 +112,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     report::print(&model, &results, &ceilings, args.output)
+}
+
+fn ceilings(model: &Model) -> Ceilings {
+    let status = Status::new();
+    status.show("measuring what this machine could do");
+    model.ceilings()
 }
 
 fn tests(args: &Args) -> anyhow::Result<Vec<Test>> {
@@ -150,25 +157,16 @@ fn check_room(model: &Model, depths: &[usize], tests: &[Test]) -> anyhow::Result
 
 /// A sequence of so many tokens. On a large model that takes minutes, so it shows how far it is and can be stopped.
 fn fill(model: &Model, depth: usize, logits: &mut Logits) -> anyhow::Result<Sequence> {
-    let shows_status = terminal::stderr_has_color() && io::stderr().is_terminal();
+    let status = Status::new();
     let mut sequence = model.new_sequence();
-    let mut filling = Ok(());
     for piece in tokens(model, depth).chunks(model.chunk()) {
-        if shows_status {
-            eprint!("\r\x1b[2Kfilling {} of {depth} tokens", sequence.len());
+        status.show(&format!("filling {} of {depth} tokens", sequence.len()));
+        if interrupt::requested() {
+            bail!(interrupt::Interrupted);
         }
-        filling = match interrupt::requested() {
-            true => Err(interrupt::Interrupted.into()),
-            false => (model.extend(&mut sequence, piece, logits)).map_err(anyhow::Error::from),
-        };
-        if filling.is_err() {
-            break;
-        }
+        model.extend(&mut sequence, piece, logits)?;
     }
-    if shows_status {
-        eprint!("\r\x1b[2K");
-    }
-    filling.map(|()| sequence)
+    Ok(sequence)
 }
 
 impl Test {
@@ -218,11 +216,15 @@ fn repeat(
     repetitions: u32,
     logits: &mut Logits,
 ) -> anyhow::Result<Vec<f64>> {
+    let status = Status::new();
+    let name = format!("{} at depth {}", test.name(), filled.len());
+    status.show(&format!("{name}: warming up"));
     // Not counted: it takes memory and fills the processor's caches.
     measure(model, filled, test.shortened(), logits)?;
     model.take_phases();
     let mut speeds = Vec::new();
-    for _ in 0..repetitions {
+    for number in 1..=repetitions {
+        status.show(&format!("{name}: {number} of {repetitions}"));
         let time = measure(model, filled, test, logits)?;
         speeds.push(test.tokens() as f64 / time.as_secs_f64());
     }

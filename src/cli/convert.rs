@@ -10,9 +10,10 @@ use fourfold_quantize::gguf::{Gguf, WriteOptions};
 use fourfold_quantize::recipe::{Override, Recipe};
 
 use super::interrupt::{self, Interrupted};
+use super::output::refuse_pipe;
 use super::progress::Progress;
-use super::quantize;
 use super::terminal::{self, Style};
+use super::{quantize, size};
 
 /// Turn a Hugging Face checkpoint of gpt-oss into a GGUF file
 #[derive(clap::Args)]
@@ -50,8 +51,8 @@ pub struct Args {
     /// Change experts even if they are MXFP4 already
     #[arg(long)]
     requantize_experts: bool,
-    /// Write several files of at most about this size, for example 40G
-    #[arg(long, value_name = "SIZE", value_parser = terminal::parse_bytes)]
+    /// Write several files of at most about this size, for example 40G or 4GiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     split_max_size: Option<u64>,
     /// Leave the tokenizer out (llama.cpp's vocabulary type `none`)
     #[arg(long)]
@@ -84,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         tokenizer: !args.no_tokenizer,
     };
     let plan = Plan::new(&checkpoint, &options)?;
-    let path = output_path(args.output.as_deref(), &plan.file_name);
+    let path = output_path(args.output.as_deref(), &plan.file_name)?;
     for note in &plan.notes {
         let label = terminal::paint_stderr(Style::Yellow, "note:");
         eprintln!("{label} {}", terminal::plain(note));
@@ -97,10 +98,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn convert(plan: &Plan, path: &Path, options: &WriteOptions) -> anyhow::Result<()> {
     interrupt::install()?;
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(super::threads())
-        .build_global()
-        .context("starting the threads failed")?;
     let progress = Progress::bytes("Converting", plan.bytes());
     let report = plan.write(
         path,
@@ -146,7 +143,7 @@ fn convert_lora(
     let lora = Lora::read(adapter, &Gguf::open(base)?)?;
     let name = adapter.canonicalize()?;
     let name = name.file_name().unwrap_or("adapter".as_ref());
-    let path = output_path(output, &format!("{}-lora.gguf", name.to_string_lossy()));
+    let path = output_path(output, &format!("{}-lora.gguf", name.to_string_lossy()))?;
     let paths = lora.write(&path, options)?;
     eprintln!("{} matrices adapted", lora.matrices());
     let mut out = terminal::stdout();
@@ -196,10 +193,13 @@ fn show(plan: &Plan, path: &Path) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn output_path(wish: Option<&Path>, name: &str) -> PathBuf {
-    match wish {
+fn output_path(wish: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
+    Ok(match wish {
         Some(folder) if folder.is_dir() => folder.join(name),
-        Some(file) => file.to_owned(),
+        Some(file) => {
+            refuse_pipe(file)?;
+            file.to_owned()
+        }
         None => PathBuf::from(name),
-    }
+    })
 }

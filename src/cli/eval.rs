@@ -1,5 +1,7 @@
 //! `fourfold eval`: how many questions of a suite a model answers rightly, by task.
 
+mod suite;
+
 use super::model_file::ModelArgs;
 use super::progress::Progress;
 use super::prompt::{self, Date};
@@ -8,12 +10,12 @@ use anyhow::{Context, bail};
 use fourfold::harmony::{Answer, Effort, chat};
 use fourfold::sample::Settings;
 use fourfold::session::Session;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+use suite::{Question, chosen};
 
 /// What the built-in model was never trained on; made by `scripts/demo_suite.py`.
 const BUILT_IN: &str = include_str!("../../demo/suite.jsonl");
@@ -52,58 +54,6 @@ pub struct Args {
     /// Print one JSON object instead of the table
     #[arg(long)]
     json: bool,
-}
-
-/// One line of a suite.
-#[derive(Deserialize)]
-struct Question {
-    #[serde(default = "unnamed")]
-    group: String,
-    prompt: Option<String>,
-    request: Option<Value>,
-    expected: Expected,
-}
-
-fn unnamed() -> String {
-    "all".to_owned()
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Expected {
-    Plain(String),
-    Marked(Marked),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Marked {
-    Text(String),
-    Regex(String),
-    Json(Value),
-    Call { name: String, arguments: Value },
-}
-
-impl Expected {
-    fn is_met(&self, answer: &Answer) -> anyhow::Result<bool> {
-        let content = answer.content.trim();
-        Ok(match self {
-            Expected::Plain(text) | Expected::Marked(Marked::Text(text)) => content == text.trim(),
-            Expected::Marked(Marked::Regex(pattern)) => {
-                regex::Regex::new(pattern)?.is_match(content)
-            }
-            Expected::Marked(Marked::Json(value)) => {
-                serde_json::from_str::<Value>(content).is_ok_and(|found| found == *value)
-            }
-            Expected::Marked(Marked::Call { name, arguments }) => match &answer.calls[..] {
-                [call] => {
-                    let found = serde_json::from_str::<Value>(&call.arguments);
-                    call.tool == *name && found.is_ok_and(|found| found == *arguments)
-                }
-                _ => false,
-            },
-        })
-    }
 }
 
 /// What came of the questions of one task.
@@ -170,19 +120,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut session = Session::new(talking::generator(&args.model)?, settings, 0)?;
     session.options.max_tokens = Some(args.max_tokens);
 
-    let bytes: usize = chosen.iter().map(|(_, line)| line.len()).sum();
-    let progress = Progress::bytes("Asking", bytes as u64);
+    let progress = Progress::things("Asking", "questions", chosen.len());
     let mut scores: BTreeMap<String, Score> = BTreeMap::new();
     let mut wrong_left = args.show_wrong;
     for (number, line) in chosen {
-        progress.add(line.len() as u64);
         let place = || format!("{name}, line {number}");
-        let question: Question = serde_json::from_str(line).with_context(place)?;
+        let question = suite::read(line, &name, number)?;
         let (answer, tokens, time) = ask(&mut session, &question, &args).with_context(place)?;
         let right = question.expected.is_met(&answer).with_context(place)?;
         if !right && wrong_left > 0 {
             wrong_left -= 1;
-            show_wrong(&place(), &question, &answer);
+            progress.print(&wrong(&place(), &question, &answer));
         }
         let score = scores.entry(question.group).or_default();
         score.add(&Score {
@@ -191,25 +139,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             tokens,
             time,
         });
+        progress.add(1);
     }
-    drop(progress);
+    progress.finish();
     print(&scores, args.json)
-}
-
-/// The questions to ask, spread evenly: the number of the line and the line.
-fn chosen(text: &str, part: f64) -> Vec<(usize, &str)> {
-    let mut due = 0.0;
-    let mut is_due = || {
-        due += part;
-        // A tenth, ten times, is a little less than 1.
-        let is_due = due >= 1.0 - 1e-9;
-        due -= f64::from(u8::from(is_due));
-        is_due
-    };
-    let lines = (1..).zip(text.lines());
-    lines
-        .filter(|(_, line)| !line.trim().is_empty() && is_due())
-        .collect()
 }
 
 /// The answer, its tokens and the time they took.
@@ -254,7 +187,8 @@ fn ask(
     Ok((answer, outcome.tokens.len(), begin.elapsed()))
 }
 
-fn show_wrong(place: &str, question: &Question, answer: &Answer) {
+/// A wrong answer as a line of text.
+fn wrong(place: &str, question: &Question, answer: &Answer) -> String {
     let messages = question
         .request
         .as_ref()
@@ -272,7 +206,7 @@ fn show_wrong(place: &str, question: &Question, answer: &Answer) {
         calls.join(" ") + " ",
         answer.reasoning
     );
-    eprintln!("{}", terminal::harmless(&line));
+    terminal::harmless(&line)
 }
 
 fn print(scores: &BTreeMap<String, Score>, as_json: bool) -> anyhow::Result<()> {
@@ -317,18 +251,4 @@ fn print(scores: &BTreeMap<String, Score>, as_json: bool) -> anyhow::Result<()> 
         )?;
     }
     Ok(out.flush()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_is_of_the_questions_whatever_stands_between_them() {
-        let text = "a\n\nb\n \nc\n\nd\n";
-        assert_eq!(chosen(text, 0.5), [(3, "b"), (7, "d")]);
-        assert_eq!(chosen(text, 1.0).len(), 4);
-        assert_eq!(chosen(&"x\n".repeat(1000), 0.1).len(), 100);
-        assert!(chosen(text, 0.2).is_empty() && chosen("\n", 1.0).is_empty());
-    }
 }

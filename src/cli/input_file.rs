@@ -1,6 +1,6 @@
 //! Text that a command is given: a file, or standard input where the file is called -.
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -54,16 +54,32 @@ pub fn is_pipe(path: &Path) -> bool {
     path == Path::new("-")
 }
 
+/// The text in these bytes, without the byte order mark that some editors put before it: JSON knows none, and to a model it
+/// would be a letter.
 fn to_text(bytes: Vec<u8>, name: &str) -> anyhow::Result<String> {
-    String::from_utf8(bytes).map_err(|error| {
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         let position = error.utf8_error().valid_up_to();
-        anyhow::anyhow!("{name} is no UTF-8 text: byte {position} starts no character")
-    })
+        anyhow!("{name} is no UTF-8 text: byte {position} starts no character")
+    })?;
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_byte_order_mark_is_left_out() {
+        let text = |bytes: &[u8]| to_text(bytes.to_vec(), "x").unwrap();
+        assert_eq!(text(b"\xEF\xBB\xBF{}"), "{}");
+        assert_eq!(
+            text("\u{feff}\u{feff}a\u{feff}".as_bytes()),
+            "\u{feff}a\u{feff}"
+        );
+    }
 
     #[test]
     fn binary_files_are_refused_with_the_place() {

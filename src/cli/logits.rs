@@ -2,6 +2,7 @@
 
 use super::model_file::ModelArgs;
 use super::output::Output;
+use super::progress::Progress;
 use super::{interrupt, npy};
 use anyhow::bail;
 use fourfold::model::{Batch, Logits, Model, Routing};
@@ -22,9 +23,9 @@ const PIECE: usize = 128;
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The tokens, as ids
-    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
-    tokens: Vec<u32>,
+    /// The tokens, as ids; a JSON array, as `prompt --ids` prints it, will do
+    #[arg(long, value_name = "IDS", value_parser = ids)]
+    tokens: Ids,
     /// Logits after every token, not only after the last
     #[arg(long)]
     all: bool,
@@ -37,6 +38,22 @@ pub struct Args {
     /// Overwrite files that exist
     #[arg(long)]
     force: bool,
+}
+
+/// Token ids, at least one.
+#[derive(Clone)]
+struct Ids(Vec<u32>);
+
+/// Reads `1,2,3` or `[1, 2, 3]`.
+fn ids(text: &str) -> Result<Ids, String> {
+    let text = text.trim();
+    let inside = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let ids = inside.unwrap_or(text).split(',').map(|id| {
+        let id = id.trim();
+        id.parse()
+            .map_err(|_| format!("{id:?} is no token id: ids look like 13225,2375"))
+    });
+    ids.collect::<Result<_, _>>().map(Ids)
 }
 
 /// Runs the subcommand.
@@ -54,15 +71,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let model = model.open()?;
     let vocabulary = model.config().vocabulary;
-    let rows = if args.all { args.tokens.len() } else { 1 };
+    let Ids(tokens) = args.tokens;
+    let rows = if args.all { tokens.len() } else { 1 };
+    out.check_space(npy::size(rows, vocabulary))?;
     npy::write_header(&mut out, rows, vocabulary)?;
 
     let (mut sequence, mut logits) = (model.new_sequence(), Logits::default());
     let mut routing = Routing::default();
     // The last layer routes only tokens whose logits are wanted, so asking for routes asks for all logits.
     let every = args.all || args.routing.is_some();
-    let piece = if every { PIECE } else { args.tokens.len() };
-    for tokens in args.tokens.chunks(piece) {
+    let piece = if every { PIECE } else { model.chunk() };
+    let progress = Progress::things("Reading", "tokens", tokens.len());
+    for tokens in tokens.chunks(piece) {
         if interrupt::requested() {
             bail!(interrupt::Interrupted);
         }
@@ -81,12 +101,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 npy::write_row(&mut out, logits.row(row))?;
             }
         }
+        progress.add(tokens.len() as u64);
     }
+    progress.finish();
     if !args.all {
         npy::write_row(&mut out, logits.last())?;
     }
     if let Some(mut file) = routing_out.take() {
-        serde_json::to_writer(&mut file, &describe(&model, &args.tokens, &routing))?;
+        serde_json::to_writer(&mut file, &describe(&model, &tokens, &routing))?;
         writeln!(file)?;
         file.finish()?;
     }
@@ -134,4 +156,37 @@ fn describe(model: &Model, tokens: &[u32], routing: &Routing) -> Value {
         })
         .collect();
     json!({"tokens": tokens, "layers": layers})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_read_as_typed_and_as_printed() {
+        let read = |text| ids(text).map(|ids| ids.0);
+        for text in [
+            "1,22,3",
+            "[1,22,3]",
+            "[1, 22, 3]\n",
+            " 1, 22, 3 ",
+            "[ 1 ,22,3 ]",
+        ] {
+            assert_eq!(read(text), Ok(vec![1, 22, 3]), "{text}");
+        }
+        for wrong in [
+            "",
+            "[]",
+            "1,",
+            "[1",
+            "1]",
+            "[[1]]",
+            "1 2",
+            "-1",
+            "4294967296",
+            "x",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
 }

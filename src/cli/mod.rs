@@ -25,6 +25,7 @@ mod prompt;
 mod quantize;
 mod run;
 mod sampling;
+mod size;
 mod talking;
 pub mod terminal;
 mod tokenize;
@@ -32,6 +33,7 @@ mod tokenize;
 use std::sync::OnceLock;
 
 use clap::{Parser, Subcommand};
+use fourfold::threads::{MOST_THREADS, Pool, start_rayon};
 
 /// Run OpenAI's open-weight models on the machine you own.
 #[derive(Parser)]
@@ -46,8 +48,8 @@ pub struct Cli {
 /// Options that every subcommand takes.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Globals {
-    /// Threads to compute with [default: one for each core]
-    #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Threads to compute with, at most 1024 [default: one for each core]
+    #[arg(short, long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_THREADS)))]
     threads: Option<u16>,
     /// Say more about what is going on
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -84,6 +86,7 @@ pub fn parse() -> Cli {
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let _ = GLOBALS.set(cli.globals);
     map_fault::explain();
+    start_rayon(threads());
     if verbosity() > 0 {
         fourfold::model::offload::listen(|line| eprintln!("{line}"));
     }
@@ -107,7 +110,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 pub fn threads() -> usize {
     match GLOBALS.get().and_then(|globals| globals.threads) {
         Some(threads) => threads.into(),
-        None => fourfold::threads::Pool::default_threads(),
+        None => Pool::default_threads(),
     }
 }
 

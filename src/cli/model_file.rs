@@ -2,7 +2,7 @@
 
 use super::placement::GpuArgs;
 use anyhow::bail;
-use fourfold::model::{KvType, Model, Options, RopeForm};
+use fourfold::model::{self, KvType, Model, Options, RopeForm};
 use fourfold_quantize::gguf::Gguf;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +77,11 @@ impl ModelArgs {
             .model
             .clone()
             .unwrap_or_else(|| fourfold::demo::PATH.into());
-        let mut model = Model::from_file(file, &path, options)?;
+        let mut model = Model::from_file(file, &path, options).map_err(|error| match error {
+            // These name it themselves.
+            model::Error::File(_) => error.into(),
+            other => anyhow::Error::new(other).context(format!("{path:?}")),
+        })?;
         let most = model.config().context;
         if self.ctx > most {
             bail!(

@@ -6,6 +6,12 @@ use std::io::{Read, Write};
 /// Length of the header: a multiple of 64, as the format asks for.
 const HEADER: usize = 128;
 
+/// Bytes of a file that holds an array of `rows` times `columns`.
+pub fn size(rows: usize, columns: usize) -> u64 {
+    let numbers = (rows as u64).saturating_mul(columns as u64);
+    numbers.saturating_mul(4).saturating_add(HEADER as u64)
+}
+
 /// Writes the header of an array of `rows` times `columns`.
 pub fn write_header(to: &mut impl Write, rows: usize, columns: usize) -> anyhow::Result<()> {
     let text =
@@ -79,6 +85,7 @@ mod tests {
         for row in &rows {
             write_row(&mut file, row).unwrap();
         }
+        assert_eq!(file.len() as u64, size(2, 1500));
         let mut from = &file[..];
         assert_eq!(read_header(&mut from).unwrap(), (2, 1500));
         let mut row = vec![0.0; 1500];

@@ -1,12 +1,16 @@
 //! `fourfold perplexity`: how well a model predicts a text, and how far it is from another run on the same text.
 
+mod statistics;
+
 use super::model_file::ModelArgs;
 use super::output::Output;
+use super::progress::Progress;
 use super::{input_file, interrupt, npy, terminal};
 use anyhow::{Context, bail};
 use fourfold::model::{Batch, Logits, Model};
 use fourfold::tokenizer::Tokenizer;
 use serde_json::json;
+use statistics::{Mean, highest, log_softmax, log_sum_exp, quantile};
 use std::fs::File;
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -80,6 +84,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let mut saved = match &args.save_logits {
         Some(path) => {
             let mut out = Output::create(path, args.force)?;
+            out.check_space(npy::size(plan.predictions(), vocabulary))?;
             npy::write_header(&mut out, plan.predictions(), vocabulary)?;
             Some(out)
         }
@@ -118,6 +123,11 @@ impl Plan {
         self.pieces * (self.piece - 1 - self.first)
     }
 
+    /// Tokens that the model reads: of every piece the last is only predicted.
+    fn tokens(&self) -> usize {
+        self.pieces * (self.piece - 1)
+    }
+
     /// Calls `visit` with the logits of every prediction that counts and the token that follows.
     fn each_prediction(
         &self,
@@ -126,14 +136,17 @@ impl Plan {
         mut visit: impl FnMut(&[f32], u32) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let mut logits = Logits::default();
-        for (number, piece) in tokens.chunks_exact(self.piece).enumerate() {
+        let progress = Progress::things("Reading", "tokens", self.tokens());
+        for piece in tokens.chunks_exact(self.piece) {
             let mut sequence = model.new_sequence();
-            model.extend(&mut sequence, &piece[..self.first], &mut logits)?;
+            for part in piece[..self.first].chunks(model.chunk()) {
+                check_interrupt()?;
+                model.extend(&mut sequence, part, &mut logits)?;
+                progress.add(part.len() as u64);
+            }
             let last = self.piece - 1;
             for start in (self.first..last).step_by(PASS) {
-                if interrupt::requested() {
-                    bail!(interrupt::Interrupted);
-                }
+                check_interrupt()?;
                 let end = (start + PASS).min(last);
                 let mut batch = Batch::continuing(start, &piece[start..end]);
                 batch.want_all_logits();
@@ -141,12 +154,17 @@ impl Plan {
                 for position in start..end {
                     visit(logits.row(position - start), piece[position + 1])?;
                 }
-            }
-            if super::verbosity() > 0 {
-                eprintln!("piece {} of {}", number + 1, self.pieces);
+                progress.add((end - start) as u64);
             }
         }
         Ok(())
+    }
+}
+
+fn check_interrupt() -> anyhow::Result<()> {
+    match interrupt::requested() {
+        true => bail!(interrupt::Interrupted),
+        false => Ok(()),
     }
 }
 
@@ -200,46 +218,6 @@ impl Base {
     }
 }
 
-fn log_sum_exp(logits: &[f32]) -> f64 {
-    let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let sum: f64 = logits
-        .iter()
-        .map(|&logit| (f64::from(logit) - highest).exp())
-        .sum();
-    highest + sum.ln()
-}
-
-fn log_softmax(logits: &[f32], token: u32) -> f64 {
-    f64::from(logits[token as usize]) - log_sum_exp(logits)
-}
-
-fn highest(logits: &[f32]) -> Option<usize> {
-    (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]).then(b.cmp(&a)))
-}
-
-/// The mean of independent numbers and its standard error.
-struct Mean {
-    mean: f64,
-    error: f64,
-    count: usize,
-}
-
-impl Mean {
-    fn of(values: &[f64]) -> Self {
-        let count = values.len();
-        let mean = values.iter().sum::<f64>() / count as f64;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let error = (squares / (count.max(2) - 1) as f64 / count as f64).sqrt();
-        Self { mean, error, count }
-    }
-}
-
-/// The value that a share of the sorted values does not exceed.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let index = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(index.saturating_sub(1)).copied().unwrap_or(0.0)
-}
-
 fn print(losses: &Mean, base: Option<Base>, as_json: bool) -> anyhow::Result<()> {
     let mut out = terminal::stdout();
     let perplexity = losses.mean.exp();
@@ -285,26 +263,4 @@ fn print(losses: &Mean, base: Option<Base>, as_json: bool) -> anyhow::Result<()>
     }
     out.flush()?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probabilities_are_those_of_the_softmax() {
-        let logits = [1.0, 3.0, 2.0, 3.0];
-        let sum: f64 = [1f64, 3.0, 2.0, 3.0].iter().map(|x| x.exp()).sum();
-        assert!((log_softmax(&logits, 2) - (2.0 - sum.ln())).abs() < 1e-12);
-        assert_eq!(highest(&logits), Some(1));
-    }
-
-    #[test]
-    fn quantiles_are_values_of_the_list() {
-        let sorted: Vec<f64> = (1..=1000).map(f64::from).collect();
-        assert_eq!(quantile(&sorted, 0.999), 999.0);
-        assert_eq!(quantile(&sorted[..10], 0.999), 10.0);
-        let mean = Mean::of(&[1.0, 3.0]);
-        assert_eq!((mean.mean, mean.error, mean.count), (2.0, 1.0, 2));
-    }
 }

@@ -6,7 +6,7 @@ use fourfold::model::{Error, Model};
 use std::io::Write;
 
 use super::progress::Progress;
-use super::terminal;
+use super::{size, terminal};
 
 /// After a plan that the driver had no room for after all, the next one may take this much of it, in percent.
 const LESS: u64 = 85;
@@ -27,7 +27,7 @@ pub struct GpuArgs {
     #[arg(long, value_name = "NAME")]
     device: Option<String>,
     /// Most memory to take on the GPU, such as 12GiB
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     gpu_memory: Option<u64>,
     /// When experts that stay in the host's memory come to the GPU for long prompts: auto (whatever proves faster, so two
     /// runs may differ in the last digits), always or never
@@ -70,29 +70,6 @@ fn streaming(text: &str) -> Result<Streaming, String> {
         "always" => Ok(Streaming::Always),
         "never" => Ok(Streaming::Never),
         _ => Err("auto, always or never is expected".into()),
-    }
-}
-
-/// A number of bytes, in units of 1024 or of 1000: `12GiB`, `12G`.
-fn size(text: &str) -> Result<u64, String> {
-    let Some(text) = text.strip_suffix("iB") else {
-        return terminal::parse_bytes(text);
-    };
-    let units = [
-        ("K", 1u64 << 10),
-        ("M", 1 << 20),
-        ("G", 1 << 30),
-        ("T", 1 << 40),
-    ];
-    let unit = units
-        .iter()
-        .find_map(|(name, bytes)| Some((text.strip_suffix(name)?, bytes)));
-    let number = unit.and_then(|(number, bytes)| Some((number.trim().parse::<f64>().ok()?, bytes)));
-    match number {
-        Some((number, &bytes)) if number > 0.0 && number < 1e6 => {
-            Ok((number * bytes as f64) as u64)
-        }
-        _ => Err("a size looks like 12GiB, 11.5GiB or 12G".into()),
     }
 }
 
@@ -219,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn amounts_and_sizes_are_read_as_people_write_them() {
+    fn amounts_are_read_as_people_write_them() {
         assert_eq!(layers("auto"), Ok(Amount::Auto));
         assert_eq!(layers("all"), Ok(Amount::All));
         assert_eq!(layers("12"), Ok(Amount::Exactly(12)));
@@ -228,9 +205,5 @@ mod tests {
         assert!(cpu_moe("all").is_err());
         assert_eq!(streaming("never"), Ok(Streaming::Never));
         assert!(streaming("sometimes").is_err());
-        assert_eq!(size("12GiB"), Ok(12 << 30));
-        assert_eq!(size("1.5MiB"), Ok(3 << 19));
-        assert_eq!(size("12G"), Ok(12_000_000_000));
-        assert!(size("GiB").is_err() && size("-1GiB").is_err() && size("12iB").is_err());
     }
 }

@@ -43,6 +43,16 @@ pub enum Date {
     Given(String),
 }
 
+impl Date {
+    /// What the model is told.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Given(date) => Some(date.clone()),
+        }
+    }
+}
+
 /// How much to think, as it is typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum ReasoningEffort {

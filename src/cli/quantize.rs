@@ -10,8 +10,9 @@ use fourfold_quantize::imatrix::Imatrix;
 use fourfold_quantize::recipe::{Options, Override, Recipe, layer_of};
 use fourfold_quantize::requantize::{Error, Plan, Planned, Requantize};
 
+use super::output::refuse_pipe;
 use super::progress::Progress;
-use super::{interrupt, terminal};
+use super::{interrupt, size, terminal};
 
 /// Turn a GGUF file into one with other tensor types
 ///
@@ -39,8 +40,8 @@ pub struct Args {
     /// Change experts even if they are MXFP4 already
     #[arg(long)]
     requantize_experts: bool,
-    /// Write several files of at most about this size, for example 48G
-    #[arg(long, value_name = "SIZE", value_parser = terminal::parse_bytes)]
+    /// Write several files of at most about this size, for example 48G or 4GiB
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     split_max_size: Option<u64>,
     /// Show what would be done, and do nothing
     #[arg(long)]
@@ -78,7 +79,16 @@ pub fn parse_override(text: &str) -> Result<Override, String> {
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
     interrupt::install()?;
+    refuse_pipe(&args.output)?;
     let gguf = Gguf::open(&args.input)?;
+    if let Ok(place) = args.output.canonicalize() {
+        let mut sources = gguf.parts().filter_map(|part| part.0.canonicalize().ok());
+        anyhow::ensure!(
+            sources.all(|source| source != place),
+            "{:?} is the input itself, which a coarser copy would replace: choose another name",
+            args.output
+        );
+    }
     anyhow::ensure!(!gguf.is_ollama(), "{:?}: {OLLAMA_ADVICE}", args.input);
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?;
     let options = Options {

@@ -1,7 +1,7 @@
 //! Where output goes and what it may look like: colour, and numbers as people read them.
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 /// When to use colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -29,8 +29,26 @@ pub enum Style {
 
 /// Standard output, buffered. Write to it with `writeln!` and `?`: when its reader has gone away (`| head`), the error
 /// travels up to `main`, which ends the program quietly. `println!` would panic.
-pub fn stdout() -> BufWriter<StdoutLock<'static>> {
-    BufWriter::with_capacity(1 << 16, io::stdout().lock())
+pub fn stdout() -> BufWriter<Stdout> {
+    BufWriter::with_capacity(1 << 16, Stdout(io::stdout().lock()))
+}
+
+/// Standard output, whose errors say so: "no space left" alone would not say where.
+pub struct Stdout(StdoutLock<'static>);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(on_stdout)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(on_stdout)
+    }
+}
+
+fn on_stdout(error: io::Error) -> io::Error {
+    let message = format!("cannot write standard output: {error}");
+    io::Error::new(error.kind(), message)
 }
 
 /// `text` in a style, if standard output takes colour.
@@ -75,11 +93,23 @@ pub fn width() -> usize {
     known.unwrap_or(80).max(20)
 }
 
+/// As much of a status line as one line of the terminal holds: one that goes on in the next line cannot be taken back.
+pub fn status(text: &str) -> &str {
+    let columns = terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0));
+    let end = text.char_indices().nth(columns.saturating_sub(1));
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
 /// What a model or a tool wrote, without the control characters that could move the cursor, change the title or forge
 /// output. Tabs and line ends stay.
 pub fn harmless(text: &str) -> String {
-    let is_safe = |character: &char| !character.is_control() || matches!(character, '\n' | '\t');
+    let is_safe = |&character: &char| matches!(character, '\n' | '\t') || !is_unsafe(character);
     text.chars().filter(is_safe).collect()
+}
+
+/// What could drive a terminal, or makes it show other letters than there are.
+fn is_unsafe(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn painted(style: Style, text: &str, is_terminal: bool) -> Cow<'_, str> {
@@ -95,10 +125,8 @@ fn painted(style: Style, text: &str, is_terminal: bool) -> Cow<'_, str> {
     format!("\x1b[{code}m{text}\x1b[0m").into()
 }
 
-/// Text from a file, with everything that could drive a terminal escaped, and what makes it show other letters than there are.
+/// Text from a file, with all of that escaped.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    let turns_text_around = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let is_unsafe = |c: char| c.is_control() || turns_text_around(c);
     if !text.chars().any(is_unsafe) {
         return text.into();
     }
@@ -116,22 +144,6 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 /// A number of bytes: `12.10 GB`.
 pub fn bytes(bytes: u64) -> String {
     scaled(bytes, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
-}
-
-/// Reads a number of bytes: `500M`, `48G`, `1500000`.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let text = text.trim().trim_end_matches(['B', 'b']);
-    let (number, factor) = match text.chars().last() {
-        Some('k' | 'K') => (&text[..text.len() - 1], 1e3),
-        Some('m' | 'M') => (&text[..text.len() - 1], 1e6),
-        Some('g' | 'G') => (&text[..text.len() - 1], 1e9),
-        Some('t' | 'T') => (&text[..text.len() - 1], 1e12),
-        _ => (text, 1.0),
-    };
-    match number.trim().parse::<f64>() {
-        Ok(number) if number * factor >= 1.0 && number.is_finite() => Ok((number * factor) as u64),
-        _ => Err("a size looks like 48G, 500M or 1500000".to_owned()),
-    }
 }
 
 /// A count of something large: `20.91 B` for 20.91 billion.
@@ -184,16 +196,6 @@ mod tests {
         assert_eq!(count(64), "64");
         assert_eq!(grouped(12_109_566_560), "12,109,566,560");
         assert_eq!(grouped(7), "7");
-    }
-
-    #[test]
-    fn sizes_are_read_in_steps_of_1000() {
-        assert_eq!(parse_bytes("48G"), Ok(48_000_000_000));
-        assert_eq!(parse_bytes("1.5 kB"), Ok(1500));
-        assert_eq!(parse_bytes("77"), Ok(77));
-        for wrong in ["", "G", "-1G", "0", "nan", "1e400", "4 gigs"] {
-            assert!(parse_bytes(wrong).is_err(), "{wrong}");
-        }
     }
 
     #[test]

@@ -42,10 +42,10 @@ impl Chosen {
         all
     }
 
-    /// The fastest instruction set, or the one that [`VARIABLE`] names.
+    /// The fastest instruction set, or the one that [`VARIABLE`] names, if it is set to something.
     pub(super) fn detect() -> Result<Self, Error> {
         let available = Self::available();
-        let Some(wanted) = std::env::var_os(VARIABLE) else {
+        let Some(wanted) = std::env::var_os(VARIABLE).filter(|name| !name.is_empty()) else {
             return Ok(available[0]);
         };
         let found = available.iter().find(|isa| wanted == isa.name());

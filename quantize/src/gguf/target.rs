@@ -38,14 +38,6 @@ pub fn temporary(target: &Path) -> PathBuf {
     PathBuf::from(path)
 }
 
-/// The folder that a file is in.
-pub fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    }
-}
-
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;

@@ -182,7 +182,7 @@ impl Writer {
         }
         // Without this a power cut could bring the old name back; not every file system can do it, and the data is safe.
         #[cfg(unix)]
-        if let Ok(folder) = File::open(target::folder_of(&targets[0])) {
+        if let Ok(folder) = File::open(file::folder_of(&targets[0])) {
             let _ = folder.sync_all();
         }
         Ok(targets)
@@ -333,20 +333,14 @@ fn encode_header(metadata: &Metadata, tensors: &[Declared], alignment: u64) -> V
 }
 
 fn check_space(path: &Path, needed: u64) -> Result<()> {
-    let folder = target::folder_of(path);
-    let available = fs4::available_space(folder)
-        .map_err(|error| io_error(folder, "look at the folder's free space", error))?;
-    if available < needed {
-        return Err(Error::new(
-            path,
-            Fault::DiskFull {
-                folder: folder.to_owned(),
-                needed,
-                available,
-            },
-        ));
-    }
-    Ok(())
+    file::check_space(path, needed).map_err(|error| match error.downcast() {
+        Ok(full) => Error::new(path, Fault::DiskFull(full)),
+        Err(error) => io_error(
+            file::folder_of(path),
+            "look at the folder's free space",
+            error,
+        ),
+    })
 }
 
 /// Gives the file its room on the disk now, so that nobody else can take it later and no write has to look for it.
