@@ -1,16 +1,11 @@
-//! The files of a checkpoint folder: which weights there are, and where each tensor lies.
+//! The tensors of a checkpoint: which there are, and where each lies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Component, Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use fourfold_quantize::file;
-
+use crate::files::{Files, INDEX, find_weights};
 use crate::safetensors::{Record, Shard, SourceType};
-use crate::small::read_json;
 use crate::{Error, Result};
-
-const DOWNLOAD: &str =
-    "download a checkpoint with `hf download openai/gpt-oss-20b --local-dir DIR`";
 
 /// All tensors of a checkpoint, by name, and the folder they are in.
 #[derive(Debug)]
@@ -40,7 +35,7 @@ pub struct Tensor<'a> {
 }
 
 impl Checkpoint {
-    /// Finds the weights in `folder` (or in its `original/`) and checks the headers of all files.
+    /// Finds the weights in `folder` (or in its `original/`, or in the one snapshot of a download cache) and checks the headers of all files.
     pub fn open(folder: &Path) -> Result<Self> {
         let (folder, files) = find_weights(folder)?;
         let mut shards = Vec::with_capacity(files.names.len());
@@ -77,13 +72,20 @@ impl Checkpoint {
         self.places.contains_key(name)
     }
 
+    /// What the header says about the tensor of this name.
+    pub fn record(&self, name: &str) -> Option<&Record> {
+        let &(shard, record) = self.places.get(name)?;
+        Some(&self.shards[shard].records[record])
+    }
+
     /// The tensor of this name, if its shape is the expected one and its element type one this program reads.
     pub fn tensor(&self, name: &str, shape: &[u64]) -> Result<Tensor<'_>> {
         let Some(&(shard_index, record_index)) = self.places.get(name) else {
             return Err(Error::MissingTensor {
                 path: self.folder.clone(),
                 tensor: name.to_owned(),
-                advice: "the download is incomplete or config.json belongs to another model",
+                advice: "the download is incomplete or config.json belongs to another model"
+                    .to_owned(),
             });
         };
         let shard = &self.shards[shard_index];
@@ -176,134 +178,4 @@ impl Checkpoint {
         }
         Ok(())
     }
-}
-
-const INDEX: &str = "model.safetensors.index.json";
-
-/// Names of the files with weights, and what the index says about them (nothing, if there is none).
-struct Files {
-    names: Vec<String>,
-    index: HashMap<String, String>,
-}
-
-fn find_weights(folder: &Path) -> Result<(PathBuf, Files)> {
-    if folder.is_file() {
-        return Err(what_file(folder));
-    }
-    if !folder.is_dir() {
-        return Err(Error::file(folder, format!("no such folder; {DOWNLOAD}")));
-    }
-    let original = folder.join("original");
-    for candidate in [folder, &original] {
-        if let Some(files) = weights_in(candidate)? {
-            return Ok((candidate.to_owned(), files));
-        }
-    }
-    Err(what_folder(folder))
-}
-
-fn weights_in(folder: &Path) -> Result<Option<Files>> {
-    if folder.join("model.safetensors").is_file() {
-        let names = vec!["model.safetensors".to_owned()];
-        let index = HashMap::new();
-        return Ok(Some(Files { names, index }));
-    }
-    let index = folder.join(INDEX);
-    if index.is_file() {
-        return read_index(folder, &index).map(Some);
-    }
-    // Shards without an index: all of them. A missing one shows as missing tensors.
-    let names: BTreeSet<String> = list(folder)
-        .into_iter()
-        .filter(|name| name.ends_with(".safetensors") && !name.starts_with("adapter_"))
-        .collect();
-    let names: Vec<String> = names.into_iter().collect();
-    let index = HashMap::new();
-    Ok((!names.is_empty()).then_some(Files { names, index }))
-}
-
-fn read_index(folder: &Path, path: &Path) -> Result<Files> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
-    }
-    let index: Index = read_json(path)?;
-    let mut names = BTreeSet::new();
-    for (tensor, file) in &index.weight_map {
-        let mut parts = Path::new(file).components();
-        let plain = matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none();
-        if !plain || file.contains(['/', '\\']) {
-            let message = format!("is placed in {file:?}, which is not a file of this folder");
-            return Err(Error::tensor(path, tensor, message));
-        }
-        if names.insert(file.clone()) && !folder.join(file).is_file() {
-            let message = format!(
-                "is in {file:?}, which is missing; the download is incomplete, fetch that file"
-            );
-            return Err(Error::tensor(path, tensor, message));
-        }
-    }
-    Ok(Files {
-        names: names.into_iter().collect(),
-        index: index.weight_map,
-    })
-}
-
-fn list(folder: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
-}
-
-/// Says what a path is that is a file, not a folder.
-fn what_file(path: &Path) -> Error {
-    let mut magic = [0; 12];
-    let read = file::open_regular(path)
-        .and_then(|(mut file, _)| std::io::Read::read_exact(&mut file, &mut magic));
-    let name = path.to_string_lossy();
-    if read.is_ok() && magic.starts_with(b"GGUF") {
-        let instead = "it runs as it is, and `fourfold quantize` changes its types";
-        return Error::unsupported(path, "a GGUF file already", instead);
-    }
-    if read.is_ok() && &magic == b"GPT-OSS v1.0" {
-        return metal(path);
-    }
-    if name.ends_with(".safetensors") {
-        return Error::file(
-            path,
-            "is one file of a checkpoint; name the folder it is in",
-        );
-    }
-    Error::file(path, format!("is not a folder; {DOWNLOAD}"))
-}
-
-fn metal(path: &Path) -> Error {
-    let instead = "its weights are permuted, scaled and cut for Apple GPUs; convert the safetensors of the same model (`hf download openai/gpt-oss-20b --exclude 'metal/*' 'original/*'`)";
-    Error::unsupported(path, "the Metal container", instead)
-}
-
-/// Says what a folder holds instead of safetensors weights.
-fn what_folder(folder: &Path) -> Error {
-    let names = list(folder);
-    let has = |test: &dyn Fn(&str) -> bool| names.iter().any(|name| test(name));
-    if has(&|name| name == "adapter_model.safetensors" || name == "adapter_config.json") {
-        let instead = "use `fourfold convert --lora DIR --base MODEL.gguf`, or merge it into its base model first";
-        return Error::unsupported(folder, "a LoRA adapter, not a whole model", instead);
-    }
-    if has(&|name| name == "metal") || has(&|name| name == "model.bin") {
-        return metal(folder);
-    }
-    if has(&|name| name.ends_with(".gguf")) {
-        let instead = "the GGUF file runs as it is";
-        return Error::unsupported(folder, "a folder of GGUF files", instead);
-    }
-    if has(&|name| name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth")) {
-        let instead = "pickled weights can run code when they are read; save the model with `save_pretrained`, which writes safetensors, or download that form";
-        return Error::unsupported(folder, "a pickled PyTorch checkpoint", instead);
-    }
-    Error::file(folder, format!("holds no safetensors weights; {DOWNLOAD}"))
 }

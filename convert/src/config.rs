@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::checkpoint::Checkpoint;
 use crate::fields::Fields;
+use crate::files;
+use crate::rope::Yarn;
 use crate::small::read_json;
 use crate::{Error, Result};
 
@@ -34,28 +36,16 @@ pub struct Config {
     /// For every layer, whether it attends to the sliding window only.
     pub sliding: Vec<bool>,
     pub tie_word_embeddings: bool,
-    /// bos, eos and pad, where config.json gives them.
-    pub bos_token_id: Option<u32>,
-    pub eos_token_ids: Vec<u32>,
-    pub pad_token_id: Option<u32>,
+    /// bos, eos and pad as config.json gives them, if it does: not all need be tokens of the model.
+    pub bos_token_ids: Vec<i64>,
+    pub eos_token_ids: Vec<i64>,
+    pub pad_token_ids: Vec<i64>,
     /// What the model was called when it was saved, if the file says so.
     pub name: Option<String>,
     /// Whether the names of tensors and fields are those of `original/`.
     pub original: bool,
-}
-
-/// How positions beyond the original context are scaled.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs, reason = "the names are the checkpoint's own")]
-pub struct Yarn {
-    pub factor: f32,
-    pub original_max_position_embeddings: u32,
-    pub beta_fast: f32,
-    pub beta_slow: f32,
-    /// Whether the ramp's ends are rounded outwards to whole dimensions.
-    pub truncate: bool,
-    /// Replaces `0.1 ln(factor) + 1` as the factor on sine and cosine.
-    pub attention_factor: Option<f32>,
+    /// What config.json does not say and what was taken for it, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// More rows would be tokens that no tokenizer here can number.
@@ -65,6 +55,11 @@ impl Config {
     /// Reads the config.json beside the weights; refuses other architectures and other quantizations by name.
     pub fn read(checkpoint: &Checkpoint) -> Result<Self> {
         let path = checkpoint.folder.join("config.json");
+        files::check_link(&path)?;
+        if !path.exists() {
+            let message = "holds weights but no config.json; download it too";
+            return Err(Error::file(&checkpoint.folder, message));
+        }
         let fields: Map<String, Value> = read_json(&path)?;
         if checkpoint.folder.join("hf_quant_config.json").is_file() {
             return Err(quantized(&path, "modelopt"));
@@ -90,7 +85,8 @@ impl Config {
             Some(_) => fields.limited("max_position_embeddings", u32::MAX.into())?,
             None => 131_072,
         };
-        let (rope_theta, yarn) = fields.rope(max_position_embeddings)?;
+        let mut notes = Vec::new();
+        let (rope_theta, yarn) = fields.rope(max_position_embeddings, &mut notes)?;
         Ok(Self {
             num_hidden_layers,
             num_experts: fields.count("num_local_experts")?,
@@ -102,8 +98,8 @@ impl Config {
             intermediate_size: fields.count("intermediate_size")?,
             num_attention_heads: fields.count("num_attention_heads")?,
             num_key_value_heads: fields.count("num_key_value_heads")?,
-            head_dim: fields.count("head_dim")?,
-            sliding_window: fields.count("sliding_window")?,
+            head_dim: fields.count_or("head_dim", 64, &mut notes)?,
+            sliding_window: fields.count_or("sliding_window", 128, &mut notes)?,
             max_position_embeddings,
             vocab_size: fields.limited("vocab_size", MAX_VOCAB)?,
             rms_norm_eps: fields.number_or("rms_norm_eps", 1e-5)?,
@@ -113,15 +109,16 @@ impl Config {
             swiglu_alpha: fields.number_or("swiglu_alpha", 1.702)?,
             sliding: fields.layer_types(num_hidden_layers)?,
             tie_word_embeddings: fields.flag("tie_word_embeddings")?.unwrap_or(false),
-            bos_token_id: fields.ids("bos_token_id")?.first().copied(),
+            bos_token_ids: fields.ids("bos_token_id")?,
             eos_token_ids: fields.ids("eos_token_id")?,
-            pad_token_id: fields.ids("pad_token_id")?.first().copied(),
+            pad_token_ids: fields.ids("pad_token_id")?,
             name: fields
                 .get("_name_or_path")
                 .and_then(Value::as_str)
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),
             original: false,
+            notes,
         })
     }
 
@@ -157,11 +154,12 @@ impl Config {
             swiglu_alpha: 1.702,
             sliding: fields.layer_types(num_hidden_layers)?,
             tie_word_embeddings: false,
-            bos_token_id: None,
+            bos_token_ids: Vec::new(),
             eos_token_ids: Vec::new(),
-            pad_token_id: None,
+            pad_token_ids: Vec::new(),
             name: None,
             original: true,
+            notes: Vec::new(),
         })
     }
 
@@ -194,9 +192,14 @@ impl Config {
             ),
             (
                 self.yarn.as_ref().is_none_or(|yarn| {
-                    yarn.factor >= 1.0 && yarn.beta_fast > yarn.beta_slow && yarn.beta_slow > 0.0
+                    yarn.factor >= 1.0
+                        && yarn.beta_fast > yarn.beta_slow
+                        && yarn.beta_slow > 0.0
+                        && yarn
+                            .attention_factor
+                            .is_none_or(|factor| factor > 0.0 && factor.is_finite())
                 }),
-                "the YaRN scaling needs factor >= 1 and beta_fast > beta_slow > 0",
+                "the YaRN scaling needs factor >= 1, beta_fast > beta_slow > 0 and a positive attention factor",
             ),
         ];
         match rules.iter().find(|(holds, _)| !holds) {
@@ -208,51 +211,6 @@ impl Config {
 
 /// What is particular to gpt-oss.
 impl Fields {
-    /// `rope_parameters` holds everything in files of transformers 5; before, `rope_theta` stood outside.
-    fn rope(&self, max_position_embeddings: u32) -> Result<(f32, Option<Yarn>)> {
-        let scaling = self
-            .object("rope_parameters")
-            .or_else(|| self.object("rope_scaling"));
-        let theta = match &scaling {
-            Some(inside) if inside.get("rope_theta").is_some() => inside.number("rope_theta")?,
-            _ => self.number("rope_theta")?,
-        };
-        let Some(scaling) = scaling else {
-            return Ok((theta, None));
-        };
-        let kind = scaling
-            .text("rope_type")
-            .or_else(|| scaling.text("type"))
-            .unwrap_or("default");
-        if kind == "default" {
-            return Ok((theta, None));
-        }
-        if kind != "yarn" {
-            let message = format!("scales positions by {kind:?}; gpt-oss uses `yarn`");
-            return Err(Error::file(&self.path, message));
-        }
-        let original_context = "original_max_position_embeddings";
-        let yarn = Yarn {
-            factor: scaling.number("factor")?,
-            original_max_position_embeddings: match scaling.get(original_context) {
-                Some(_) => scaling.limited(original_context, u32::MAX.into())?,
-                None if self.get("initial_context_length").is_some() => {
-                    self.limited("initial_context_length", u32::MAX.into())?
-                }
-                None => max_position_embeddings,
-            },
-            beta_fast: scaling.number_or("beta_fast", 32.0)?,
-            beta_slow: scaling.number_or("beta_slow", 1.0)?,
-            // What transformers assumes where the field is absent.
-            truncate: scaling.flag("truncate")?.unwrap_or(true),
-            attention_factor: match scaling.get("attention_factor") {
-                Some(_) => Some(scaling.number("attention_factor")?),
-                None => None,
-            },
-        };
-        Ok((theta, Some(yarn)))
-    }
-
     fn layer_types(&self, layers: u32) -> Result<Vec<bool>> {
         let Some(value) = self.get("layer_types") else {
             return Ok((0..layers).map(|layer| layer % 2 == 0).collect());
@@ -289,16 +247,36 @@ impl Fields {
             let instead = "fourfold converts gpt-oss models only (openai/gpt-oss-20b, openai/gpt-oss-120b and models made from them)";
             return Err(Error::unsupported(&self.path, what, instead));
         }
-        if let Some(quantization) = self.object("quantization_config") {
-            let method = quantization.text("quant_method").unwrap_or("unknown");
-            if method != "mxfp4" {
-                return Err(quantized(&self.path, method));
-            }
+        // A class of someone's own may keep the tensors as they are; one without a head for tokens cannot.
+        if let Some(class) = architecture.filter(|class| !class.ends_with("ForCausalLM")) {
+            let what = format!("a model of the architecture {class:?}");
+            let instead = "it does not predict tokens; only GptOssForCausalLM is converted";
+            return Err(Error::unsupported(&self.path, what, instead));
         }
+        if self.flag("attention_bias")? == Some(false) {
+            let what = "a model without biases in its attention (`attention_bias` is false)";
+            let instead = "a GGUF file of gpt-oss has them: add biases of zeros to the checkpoint and set the field to true";
+            return Err(Error::unsupported(&self.path, what, instead));
+        }
+        self.refuse_other_quantizations()
+    }
+
+    fn refuse_other_quantizations(&self) -> Result<()> {
+        // MLX repeats its own object under the name that others use, without a method.
         if self.object("quantization").is_some() {
             return Err(quantized(&self.path, "mlx"));
         }
-        Ok(())
+        let Some(quantization) = self.object("quantization_config") else {
+            return Ok(());
+        };
+        let bitsandbytes = ["load_in_4bit", "load_in_8bit"]
+            .iter()
+            .any(|key| quantization.get(key).is_some());
+        match quantization.text("quant_method") {
+            Some("mxfp4") => Ok(()),
+            None if bitsandbytes => Err(quantized(&self.path, "bitsandbytes")),
+            method => Err(quantized(&self.path, method.unwrap_or_default())),
+        }
     }
 }
 
@@ -308,6 +286,7 @@ fn quantized(path: &Path, method: &str) -> Error {
         "modelopt" => "a checkpoint quantized with NVIDIA ModelOpt".to_owned(),
         "compressed-tensors" => "a checkpoint in the compressed-tensors format".to_owned(),
         "mlx" => "a checkpoint quantized for MLX".to_owned(),
+        "" => "a quantized checkpoint (`quantization_config` gives no `quant_method`)".to_owned(),
         other => format!("a checkpoint quantized with {other:?}"),
     };
     let instead = "its weights were rounded for another program; download the MXFP4 original (openai/gpt-oss-20b or -120b) or, of a fine-tune, the BF16 upload";
@@ -323,7 +302,7 @@ pub(crate) mod tests {
         parse(|_| {}).unwrap()
     }
 
-    fn parse(edit: impl FnOnce(&mut Map<String, Value>)) -> Result<Config> {
+    pub fn parse(edit: impl FnOnce(&mut Map<String, Value>)) -> Result<Config> {
         let text = include_str!("../tests/data/tiny/hf_mxfp4/config.json");
         let mut fields: Map<String, Value> = serde_json::from_str(text).unwrap();
         edit(&mut fields);
@@ -332,21 +311,36 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn old_and_new_spellings_of_rope_say_the_same() {
+    fn what_the_file_does_not_say_is_what_transformers_takes() {
         let old = parse(|_| {}).unwrap();
-        let yarn = old.yarn.as_ref().unwrap();
-        assert_eq!(
-            (old.rope_theta, yarn.factor, yarn.truncate),
-            (150_000.0, 32.0, false)
-        );
-        let new = parse(|fields| {
-            let mut rope = fields.remove("rope_scaling").unwrap();
-            rope["rope_theta"] = fields.remove("rope_theta").unwrap();
-            let kind = rope.as_object_mut().unwrap().remove("rope_type").unwrap();
-            rope["type"] = kind;
-            fields.insert("rope_parameters".into(), rope);
+        assert_eq!(old.notes, [""; 0]);
+        let config = parse(|fields| {
+            for key in ["rope_scaling", "rope_theta", "head_dim", "sliding_window"] {
+                fields.remove(key);
+            }
+            fields.insert("rope_parameters".into(), Value::Null);
         });
-        assert_eq!(new.unwrap(), old);
+        let config = config.unwrap();
+        assert_eq!(
+            (config.rope_theta, config.yarn, config.head_dim),
+            (150_000.0, old.yarn, 64)
+        );
+        assert_eq!(config.sliding_window, 128);
+        for (note, expected) in config.notes.iter().zip([
+            "`rope_theta`; 150000 is taken",
+            "`rope_scaling`; the published models' YaRN (factor 32, from 4096 positions) is taken",
+            "`head_dim`; 64 is taken",
+            "`sliding_window`; 128 is taken",
+        ]) {
+            assert!(note.contains(expected), "{note}");
+        }
+        assert_eq!(config.notes.len(), 4);
+        // A window of nothing is not a window that is left out.
+        let message = parse(|fields| fields["sliding_window"] = Value::Null).unwrap_err();
+        assert!(
+            message.to_string().contains("`sliding_window` is null"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -370,7 +364,7 @@ pub(crate) mod tests {
     #[test]
     fn refusals_name_the_field_and_the_reason() {
         type Edit = fn(&mut Map<String, Value>);
-        let cases: [(Edit, &str); 10] = [
+        let cases: [(Edit, &str); 15] = [
             (
                 |f| drop(f.remove("hidden_size")),
                 "`hidden_size` is missing",
@@ -390,6 +384,26 @@ pub(crate) mod tests {
             (
                 |f| f["quantization_config"]["quant_method"] = "bitsandbytes".into(),
                 "bitsandbytes",
+            ),
+            (
+                |f| f["architectures"][0] = "GptOssForSequenceClassification".into(),
+                "architecture \"GptOssForSequenceClassification\"",
+            ),
+            (
+                |f| f["attention_bias"] = false.into(),
+                "`attention_bias` is false",
+            ),
+            (
+                |f| f["quantization_config"] = serde_json::json!({"load_in_4bit": true}),
+                "quantized with bitsandbytes",
+            ),
+            (
+                |f| f["quantization_config"] = serde_json::json!({"bits": 4}),
+                "gives no `quant_method`",
+            ),
+            (
+                |f| f["rope_scaling"]["attention_factor"] = 0.into(),
+                "positive attention factor",
             ),
             (
                 |f| f["layer_types"] = serde_json::json!(["full_attention"]),

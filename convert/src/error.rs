@@ -38,7 +38,7 @@ pub enum Error {
     MissingTensor {
         path: PathBuf,
         tensor: String,
-        advice: &'static str,
+        advice: String,
     },
 
     #[error("interrupted")]

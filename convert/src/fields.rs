@@ -21,7 +21,7 @@ impl Fields {
     }
 
     pub fn wrong(&self, key: &str, expected: &str) -> Error {
-        let found = match self.get(key) {
+        let found = match self.fields.get(key) {
             Some(value) => format!("is {value}"),
             None => "is missing".to_owned(),
         };
@@ -39,6 +39,15 @@ impl Fields {
 
     pub fn count(&self, key: &str) -> Result<u32> {
         self.limited(key, MAX_COUNT)
+    }
+
+    /// As [`Self::count`]; of a field that is not there, what transformers takes, with a note.
+    pub fn count_or(&self, key: &str, default: u32, notes: &mut Vec<String>) -> Result<u32> {
+        if self.fields.contains_key(key) {
+            return self.count(key);
+        }
+        notes.push(absent(key, default));
+        Ok(default)
     }
 
     pub fn number(&self, key: &str) -> Result<f32> {
@@ -68,8 +77,8 @@ impl Fields {
         self.get(key).and_then(Value::as_str)
     }
 
-    /// One id, a list of ids, or nothing.
-    pub fn ids(&self, key: &str) -> Result<Vec<u32>> {
+    /// See [`ids`].
+    pub fn ids(&self, key: &str) -> Result<Vec<i64>> {
         ids(self.get(key)).ok_or_else(|| self.wrong(key, "a token id or a list of them"))
     }
 
@@ -80,12 +89,17 @@ impl Fields {
     }
 }
 
-/// One id, a list of ids, or nothing; `None` if it is something else.
-pub(crate) fn ids(value: Option<&Value>) -> Option<Vec<u32>> {
-    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+/// One id, a list of ids, or nothing; `None` if it is something else. Whether the model has such tokens is another
+/// question: some programs write -1 for none.
+pub(crate) fn ids(value: Option<&Value>) -> Option<Vec<i64>> {
     match value {
         None | Some(Value::Null) => Some(Vec::new()),
-        Some(Value::Array(values)) => values.iter().map(id).collect(),
-        Some(value) => id(value).map(|id| vec![id]),
+        Some(Value::Array(values)) => values.iter().map(Value::as_i64).collect(),
+        Some(value) => value.as_i64().map(|id| vec![id]),
     }
+}
+
+/// Says what was taken for a field that is not there.
+pub(crate) fn absent(key: &str, taken: impl std::fmt::Display) -> String {
+    format!("config.json does not say `{key}`; {taken} is taken, as transformers does")
 }

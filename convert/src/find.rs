@@ -2,12 +2,15 @@
 
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::config::Config;
+use crate::layout;
 use crate::names::{Dim, EMBEDDING, EXPERTS, ExpertName, LAYER, MODEL, Name, Part};
+use crate::safetensors::SourceType;
 use crate::source::{Matrix, Source, Strided};
 use crate::{Error, Result};
 
 /// Finds every tensor that the model needs; checks types and shapes, and that nothing in the checkpoint is left over.
 pub fn matrices<'a>(checkpoint: &'a Checkpoint, config: &Config) -> Result<Vec<Matrix<'a>>> {
+    layout::check(checkpoint, config)?;
     let mut finder = Finder {
         checkpoint,
         config,
@@ -38,15 +41,24 @@ struct Finder<'a, 'c> {
 
 impl<'a> Finder<'a, '_> {
     fn floats(&mut self, name: &str, shape: &[u64]) -> Result<Tensor<'a>> {
+        self.expect(name)?;
         let tensor = self.checkpoint.floats(name, shape)?;
         self.used.insert(tensor.name);
         Ok(tensor)
     }
 
     fn packed(&mut self, name: &str, shape: &[u64]) -> Result<Tensor<'a>> {
+        self.expect(name)?;
         let tensor = self.checkpoint.packed(name, shape)?;
         self.used.insert(tensor.name);
         Ok(tensor)
+    }
+
+    fn expect(&self, name: &str) -> Result<()> {
+        match self.checkpoint.contains(name) {
+            true => Ok(()),
+            false => Err(layout::missing(self.checkpoint, self.config, name)),
+        }
     }
 
     fn dense(&mut self, name: &Name, layer: Option<u32>) -> Result<Matrix<'a>> {
@@ -115,7 +127,16 @@ impl<'a> Finder<'a, '_> {
             false => (format!("{base}_blocks"), format!("{base}_scales")),
         };
         let first_module = format!("{base}s.0.weight");
-        let source = if self.checkpoint.contains(&codes) {
+        let dense = match self.are_numbers(&codes) && !self.checkpoint.contains(&scales) {
+            true => &codes,
+            false => &base,
+        };
+        let source = if self.checkpoint.contains(dense) {
+            Source::InputMajor {
+                tensor: self.floats(dense, &[experts, columns, their_rows])?,
+                pick: name.pick,
+            }
+        } else if self.checkpoint.contains(&codes) {
             if !columns.is_multiple_of(32) {
                 let message =
                     format!("has rows of {columns} numbers, which is not a multiple of 32");
@@ -140,13 +161,8 @@ impl<'a> Finder<'a, '_> {
                 rows: (name.pick.first(), name.pick.step()),
                 columns: (0, 1),
             })
-        } else if self.checkpoint.contains(&base) {
-            Source::InputMajor {
-                tensor: self.floats(&base, &[experts, columns, their_rows])?,
-                pick: name.pick,
-            }
         } else {
-            return Err(self.no_experts(&base, &codes));
+            return Err(layout::no_experts(self.checkpoint, self.config, &codes));
         };
         Ok(Matrix {
             name: gguf_name(Some(layer), &format!("{}.weight", name.gguf)),
@@ -181,35 +197,19 @@ impl<'a> Finder<'a, '_> {
         })
     }
 
+    /// transformers 5 saves experts that it dequantized when it loaded them, `[experts, inputs, outputs]` as ever,
+    /// under the name of the blocks they were made from.
+    fn are_numbers(&self, blocks: &str) -> bool {
+        self.checkpoint.record(blocks).is_some_and(|record| {
+            record.shape.len() == 3 && record.dtype().is_some_and(SourceType::is_float)
+        })
+    }
+
     fn expert_base(&self, name: &ExpertName, layer: u32, suffix: &str) -> String {
         match self.config.original {
             true => format!("block.{layer}.mlp.{}{suffix}", name.original),
             false => format!("model.layers.{layer}.mlp.experts.{}", name.hugging_face),
         }
-    }
-
-    /// Says which other layout the experts are in, if a name gives it away.
-    fn no_experts(&self, base: &str, expected: &str) -> Error {
-        const SIGNS: [(&str, &str); 5] = [
-            ("weight_packed", "the compressed-tensors format"),
-            ("weight_scale_2", "NVIDIA ModelOpt's NVFP4 format"),
-            (".quant_map", "bitsandbytes' 4-bit format"),
-            (".absmax", "bitsandbytes' 4-bit format"),
-            ("gate_proj.scales", "MLX's format"),
-        ];
-        let found = SIGNS
-            .iter()
-            .find(|(sign, _)| self.checkpoint.names().any(|name| name.contains(sign)));
-        let Some((_, what)) = found else {
-            return Error::MissingTensor {
-                path: self.checkpoint.folder.clone(),
-                tensor: expected.to_owned(),
-                advice: "nor are these experts there in BF16, F16 or F32; the download is incomplete",
-            };
-        };
-        let what = format!("a checkpoint with experts in {what} (no `{base}`)");
-        let instead = "download the MXFP4 original (openai/gpt-oss-20b or -120b) or, of a fine-tune, the BF16 upload";
-        Error::unsupported(&self.checkpoint.folder, what, instead)
     }
 
     /// A weight that nothing asked for means that this is not the model config.json describes.

@@ -3,7 +3,8 @@
 use fourfold_quantize::gguf::{Array, Metadata};
 
 use crate::card::Card;
-use crate::config::{Config, Yarn};
+use crate::config::Config;
+use crate::rope::Yarn;
 use crate::vocab::Vocab;
 
 /// Greatest absolute gate and up value before the activation (f32). llama.cpp takes 7.
@@ -174,12 +175,14 @@ pub fn warnings(config: &Config) -> Vec<String> {
             config.swiglu_limit, config.swiglu_alpha
         ));
     }
-    if !alternates(&config.sliding) {
+    if !config.sliding.contains(&true) {
+        notes.push("no layer has sliding attention; llama.cpp stops at such a file with a failed assertion".to_owned());
+    } else if !alternates(&config.sliding) {
         notes.push("sliding and full attention do not take turns, beginning with sliding; programs that do not read `sliding_window_pattern` will be wrong".to_owned());
     }
     match &config.yarn {
         None => notes.push(
-            "positions are not scaled, as they are in every published gpt-oss model".to_owned(),
+            "config.json asks for positions without scaling; every published gpt-oss model scales them (YaRN, factor 32)".to_owned(),
         ),
         Some(yarn) => {
             if yarn.truncate {

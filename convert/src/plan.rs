@@ -88,7 +88,8 @@ impl<'a> Plan<'a> {
             true => Some(Vocab::read(checkpoint, &config)?),
             false => None,
         };
-        let mut notes = metadata::warnings(&config);
+        let mut notes = config.notes.clone();
+        notes.extend(metadata::warnings(&config));
         notes.extend(vocab.iter().flat_map(|vocab| vocab.notes.clone()));
 
         let recipe = match options.recipe {
@@ -146,8 +147,13 @@ fn smallest_exact(matrices: &[Matrix], notes: &mut Vec<String>) -> Result<Recipe
         Some(DType::F32) => Recipe::F32,
         Some(_) => Recipe::BF16,
     };
+    // MXFP4 takes 4.25 bits a weight.
+    let size = match recipe {
+        Recipe::F32 => "an eighth",
+        _ => "a quarter",
+    };
     notes.push(format!(
-        "the experts have values that MXFP4 cannot hold, so they stay {}; --type mxfp4 rounds them and makes a file of about a quarter of the size",
+        "the experts have values that MXFP4 cannot hold, so they stay {}; --type mxfp4 rounds them and makes a file of about {size} of the size",
         recipe.row().name
     ));
     Ok(recipe)
@@ -167,8 +173,14 @@ fn assign<'a>(
         ..recipe::Options::new(recipe)
     };
     let names = matrices.iter().map(|matrix| matrix.name.as_str());
-    recipe::check_overrides(&options.overrides, names.clone())?;
-    let model = Model::of(names);
+    let changing = matrices.iter().filter(|matrix| !matrix.stays_f32());
+    let changing = changing.map(|matrix| matrix.name.as_str());
+    recipe::check_overrides(&options.overrides, changing)?;
+    let experts = matrices
+        .iter()
+        .find(|matrix| recipe::is_of_experts(&matrix.name));
+    let experts = experts.and_then(|matrix| matrix.dims().get(2).copied());
+    let model = Model::of(names, experts.unwrap_or(1));
     let mut fallbacks: BTreeMap<(DType, DType), usize> = BTreeMap::new();
     let mut kept = 0;
     let mut tensors = Vec::with_capacity(matrices.len());

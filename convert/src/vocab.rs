@@ -132,6 +132,9 @@ impl Vocab {
         vocab
             .notes
             .extend(o200k::verify(&vocab.tokens, &vocab.merges));
+        if vocab.merges.is_empty() {
+            vocab.notes.push("tokenizer.json has no merges, so that text becomes one token for each byte; llama.cpp does not load such a file".into());
+        }
         if file
             .pre_tokenizer
             .is_some_and(|value| !o200k::splits_as_o200k(&value))
@@ -201,22 +204,31 @@ impl Vocab {
             .enumerate()
             .map(|(id, text)| (text.as_str(), id))
             .collect();
-        let listed = |key: &str| -> Result<Vec<u32>> {
-            let found = ids(generation_config.get(key))
-                .filter(|ids| ids.iter().all(|&id| id < config.vocab_size));
-            found.ok_or_else(|| {
-                let message = format!(
-                    "`{key}` is not a token id below {}, or a list of them",
-                    config.vocab_size
-                );
+        let mut notes = Vec::new();
+        let mut listed = |name: &str| -> Result<Vec<u32>> {
+            let key = format!("{name}_token_id");
+            let found = ids(generation_config.get(&key)).ok_or_else(|| {
+                let message = format!("`{key}` is neither a token id nor a list of them");
                 Error::file(path, message)
-            })
-        };
-        let in_config = |name: &str| match name {
-            "bos" => config.bos_token_id,
-            "eos" => config.eos_token_ids.first().copied(),
-            "pad" => config.pad_token_id,
-            _ => None,
+            })?;
+            let found = rows(path, &key, found, config.vocab_size, &mut notes)?;
+            let in_config = match name {
+                "bos" => &config.bos_token_ids,
+                "eos" => &config.eos_token_ids,
+                "pad" => &config.pad_token_ids,
+                _ => return Ok(found),
+            };
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            let path = path.with_file_name("config.json");
+            rows(
+                &path,
+                &key,
+                in_config.clone(),
+                config.vocab_size,
+                &mut notes,
+            )
         };
         for (gguf, name) in SPECIAL {
             // A token is given as its text, or as an object with the text as `content`.
@@ -224,20 +236,12 @@ impl Vocab {
             let text = value.as_str().or_else(|| value["content"].as_str());
             let id = match text.and_then(|text| by_text.get(text)) {
                 Some(&id) => Some(id as u32),
-                None => listed(&format!("{name}_token_id"))?
-                    .first()
-                    .copied()
-                    .or_else(|| in_config(name)),
+                None => listed(name)?.first().copied(),
             };
-            if let Some(id) = id.filter(|&id| id < config.vocab_size) {
-                self.special.push((gguf, id));
-            }
+            self.special.extend(id.map(|id| (gguf, id)));
         }
-        self.stop = listed("eos_token_id")?;
-        if self.stop.is_empty() {
-            self.stop = config.eos_token_ids.clone();
-        }
-        self.stop.retain(|&id| id < config.vocab_size);
+        self.stop = listed("eos")?;
+        self.notes.extend(notes);
         self.add_bos = tokenizer_config["add_bos_token"].as_bool().unwrap_or(false);
         self.add_eos = tokenizer_config["add_eos_token"].as_bool().unwrap_or(false);
         Ok(())
@@ -279,6 +283,27 @@ impl Vocab {
     }
 }
 
+/// Those of a file's ids that are tokens of the model. Of another the note tells, unless it is to end the text: then
+/// nothing would.
+fn rows(
+    path: &Path,
+    key: &str,
+    ids: Vec<i64>,
+    rows: u32,
+    notes: &mut Vec<String>,
+) -> Result<Vec<u32>> {
+    let known = |id: i64| u32::try_from(id).ok().filter(|&id| id < rows);
+    if let Some(id) = ids.iter().find(|&&id| known(id).is_none()) {
+        let message = format!("`{key}` is {id}, but the tokens are 0 to {}", rows - 1);
+        if key == "eos_token_id" {
+            return Err(Error::file(path, message));
+        }
+        let file = path.file_name().unwrap_or_default().display();
+        notes.push(format!("{file}: {message}; it is left out"));
+    }
+    Ok(ids.into_iter().filter_map(known).collect())
+}
+
 /// Added tokens that some tokenizers forget to mark as special, but that no text should produce.
 fn looks_special(text: &str) -> bool {
     (text.starts_with("<|") && text.ends_with("|>"))
@@ -312,6 +337,12 @@ mod tests {
         assert_eq!(vocab.merges, ["a b"]);
         // Not the published vocabulary, which is said but not refused.
         assert!(vocab.notes[0].contains("not o200k's"), "{:?}", vocab.notes);
+        assert_eq!(vocab.notes.len(), 1);
+        let notes = parse("[]", SPECIAL).unwrap().notes;
+        assert!(
+            notes[1].contains("no merges") && notes[1].contains("llama.cpp"),
+            "{notes:?}"
+        );
     }
 
     #[test]
@@ -365,6 +396,39 @@ mod tests {
     }
 
     #[test]
+    fn ids_without_a_token_are_left_out_unless_they_end_the_text() {
+        let mut config = crate::config::tests::tiny();
+        (config.bos_token_ids, config.pad_token_ids) = (vec![1], vec![-1]);
+        let path = PathBuf::from("generation_config.json");
+        let generation =
+            serde_json::json!({"bos_token_id": 64, "eos_token_id": 2, "pad_token_id": -1});
+        let mut vocab = parse("[]", SPECIAL).unwrap();
+        let before = vocab.notes.len();
+        vocab
+            .set_special(&config, &Value::Null, &(path.clone(), generation))
+            .unwrap();
+        assert_eq!(vocab.special, [("bos", 1), ("eos", 2)]);
+        assert_eq!(
+            vocab.notes[before..],
+            [
+                "generation_config.json: `bos_token_id` is 64, but the tokens are 0 to 63; it is left out",
+                "generation_config.json: `pad_token_id` is -1, but the tokens are 0 to 63; it is left out",
+                "config.json: `pad_token_id` is -1, but the tokens are 0 to 63; it is left out",
+            ]
+        );
+        config.eos_token_ids = vec![200_002];
+        let message = parse("[]", SPECIAL)
+            .unwrap()
+            .set_special(&config, &Value::Null, &(path, Value::Null))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.starts_with("config.json: `eos_token_id` is 200002"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn special_ids_come_from_the_tokenizers_configuration_first() {
         let config = crate::config::tests::tiny();
         let path = PathBuf::from("generation_config.json");
@@ -387,7 +451,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            message.contains("`eos_token_id` is not a token id below 64"),
+            message.contains("`eos_token_id` is 64, but the tokens are 0 to 63"),
             "{message}"
         );
     }

@@ -46,6 +46,98 @@ fn a_dequantized_checkpoint_loses_nothing() {
 }
 
 #[test]
+fn dequantized_experts_under_the_names_of_their_blocks_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut weights = copy("tiny/hf_bf16", folder.path());
+    for layer in 0..2 {
+        for name in ["gate_up_proj", "down_proj"] {
+            let name = format!("model.layers.{layer}.mlp.experts.{name}");
+            weights.rename(&name, &format!("{name}_blocks"));
+        }
+    }
+    weights.save(&folder.path().join("model.safetensors"));
+    // As numbers, so that each has to be in its place.
+    let options = Options {
+        recipe: Some(Recipe::BF16),
+        ..without_tokenizer()
+    };
+    let expected = converted(&data("tiny/hf_bf16"), &options);
+    assert_same(&converted(folder.path(), &options), &expected, |_| true);
+}
+
+#[test]
+fn a_download_cache_with_one_snapshot_is_as_good_as_the_snapshot() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("models--openai--gpt-oss-20b");
+    let weights = copy("tiny/hf_mxfp4", &folder.join("snapshots/0123abcd"));
+    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let plan = Plan::new(&checkpoint, &without_tokenizer()).unwrap();
+    assert_eq!(plan.file_name, "gpt-oss-20b-mxfp4.gguf");
+
+    // Of two, a person chooses; what `main` was is the example.
+    weights.save(&folder.join("snapshots/0000abcd/model.safetensors"));
+    fs::create_dir(folder.join("refs")).unwrap();
+    fs::write(folder.join("refs/main"), "0123abcd\n").unwrap();
+    let message = Checkpoint::open(&folder).unwrap_err().to_string();
+    let example = folder.join("snapshots/0123abcd");
+    assert!(
+        message.contains("2 snapshots") && message.ends_with(&example.display().to_string()),
+        "{message}"
+    );
+}
+
+#[test]
+fn notes_say_what_llama_cpp_will_not_do_and_how_much_rounding_saves() {
+    let notes = |change: &dyn Fn(&std::path::Path, &mut Weights)| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut weights = copy("tiny/hf_bf16", folder.path());
+        change(folder.path(), &mut weights);
+        weights.save(&folder.path().join("model.safetensors"));
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        Plan::new(&checkpoint, &without_tokenizer()).unwrap().notes
+    };
+    assert_eq!(notes(&|_, _| {}), [""; 0]);
+    let layers = |first: &'static str, second: &'static str| {
+        notes(&|folder, _| {
+            edit_config(folder, |config| {
+                config["layer_types"] = json!([first, second])
+            })
+        })
+    };
+    let full = layers("full_attention", "full_attention");
+    assert!(full[0].contains("llama.cpp stops"), "{full:?}");
+    let swapped = layers("full_attention", "sliding_attention");
+    assert!(swapped[0].contains("take turns"), "{swapped:?}");
+    let unscaled = notes(&|folder, _| {
+        edit_config(folder, |config| {
+            config["rope_scaling"] = json!({"rope_type": "default"})
+        })
+    });
+    assert!(unscaled[0].contains("without scaling"), "{unscaled:?}");
+    for (dtype, size) in [("BF16", "about a quarter"), ("F32", "about an eighth")] {
+        let trained = notes(&|_, weights| {
+            for (name, tensor) in &mut weights.0 {
+                if name.ends_with("_proj") {
+                    tensor.dtype = dtype.to_owned();
+                    let count = tensor.shape.iter().product::<u64>();
+                    let values = (0..count).map(|index| 1.0 + (index % 97) as f32 / 128.0);
+                    tensor.bytes = match dtype {
+                        "F32" => values.flat_map(f32::to_le_bytes).collect(),
+                        _ => values
+                            .flat_map(|value| half::bf16::from_f32(value).to_le_bytes())
+                            .collect(),
+                    };
+                }
+            }
+        });
+        assert!(
+            trained[0].contains(&format!("stay {dtype}")) && trained[0].contains(size),
+            "{trained:?}"
+        );
+    }
+}
+
+#[test]
 fn the_original_layout_gives_the_same_tensors() {
     let folder = tempfile::tempdir().unwrap();
     let mut weights = copy("tiny/hf_mxfp4", folder.path());

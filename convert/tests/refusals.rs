@@ -66,6 +66,82 @@ fn missing_wrong_and_surplus_tensors_are_named() {
 }
 
 #[test]
+fn other_names_for_the_tensors_are_quoted() {
+    let renamed = |rename: &dyn Fn(&str) -> String| {
+        refused(|weights| {
+            let renamed = weights.0.iter();
+            let renamed = renamed.map(|(name, tensor)| (rename(name), tensor.clone()));
+            weights.0 = renamed.collect();
+        })
+    };
+    let swapped = |from: &'static str, to: &'static str| renamed(&|name| name.replace(from, to));
+    for (message, name) in [
+        (renamed(&|name| format!("_orig_mod.{name}")), "_orig_mod."),
+        (
+            renamed(&|name| format!("base_model.model.{name}")),
+            "base_model.model.",
+        ),
+        (swapped("model.", ""), "norm.weight"),
+    ] {
+        let name = format!("called as \"{name}");
+        assert_says(&message, &[&name, "model.layers.0", "save the plain model"]);
+        assert!(!message.contains("download"), "{message}");
+    }
+    for (from, to) in [
+        ("attn.sinks", "attn.sinks.weight"),
+        ("mlp.router.", "mlp.gate."),
+        ("experts.down_proj_blocks", "experts.down_proj.weight"),
+        ("experts.down_proj_blocks", "experts.0.down_proj.weight"),
+        ("lm_head.weight", "score.weight"),
+    ] {
+        let message = swapped(from, to);
+        assert_says(&message, &[from, "is missing; there is", to]);
+        assert!(!message.contains("download"), "{message}");
+    }
+    // With nothing that could be meant instead, it is as before.
+    let message = refused(|weights| drop(weights.take("model.layers.0.self_attn.sinks")));
+    assert_says(&message, &["attn.sinks", "the download is incomplete"]);
+    let message = renamed(&|name| {
+        let name = name.replace("model.layers.", "block.");
+        name.replace("lm_head", "unembedding")
+    });
+    assert_says(&message, &["\"unembedding.weight\"", "the other layout"]);
+}
+
+#[test]
+fn folders_around_a_checkpoint_and_parts_of_one_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    for step in ["checkpoint-90", "checkpoint-100"] {
+        copy("tiny/hf_mxfp4", &folder.path().join(step));
+    }
+    fs::write(folder.path().join("training_args.bin"), b"").unwrap();
+    let message = Checkpoint::open(folder.path()).unwrap_err().to_string();
+    assert_says(&message, &["checkpoint-100 does", "name that folder"]);
+
+    let message = refusal(|folder, _| fs::remove_file(folder.join("config.json")).unwrap());
+    assert_says(&message, &["no config.json", "download it too"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_files_that_a_cache_lost_are_named() {
+    for name in [
+        "model.safetensors",
+        "model-00000-of-00000.safetensors",
+        "config.json",
+    ] {
+        let message = refusal(|folder, _| {
+            if name != "config.json" {
+                fs::remove_file(folder.join("model.safetensors")).unwrap();
+            }
+            fs::remove_file(folder.join(name)).ok();
+            std::os::unix::fs::symlink("../../blobs/0123", folder.join(name)).unwrap();
+        });
+        assert_says(&message, &[name, "its blob", "download it again"]);
+    }
+}
+
+#[test]
 fn wrong_element_types_are_named() {
     let message = refused(|weights| {
         let sinks = weights.get("model.layers.0.self_attn.sinks");
@@ -153,7 +229,15 @@ fn what_is_something_else_is_called_by_its_name() {
         let message = config("quantization_config", json!({"quant_method": method}));
         assert_says(&message, &[name, "download the MXFP4 original"]);
     }
-    assert_says(&config("quantization", json!({"bits": 4})), &["MLX"]);
+    // MLX writes its object twice.
+    let mlx = refusal(|folder, _| {
+        edit_config(folder, |config| {
+            for key in ["quantization", "quantization_config"] {
+                config[key] = json!({"group_size": 32, "bits": 4});
+            }
+        })
+    });
+    assert_says(&mlx, &["MLX"]);
 
     let only = |file: &'static str, bytes: &'static [u8]| {
         let folder = tempfile::tempdir().unwrap();
@@ -200,7 +284,7 @@ fn patterns_that_mean_no_tensor_are_named() {
         ..without_tokenizer()
     };
     let message = Plan::new(&checkpoint, &options).unwrap_err().to_string();
-    assert_says(&message, &["\"nomatch\"", "no tensor's name"]);
+    assert_says(&message, &["\"nomatch\"", "no tensor"]);
 }
 
 #[test]
