@@ -477,6 +477,11 @@ fn impossible_hyper_parameters_are_named() {
             "tensor blk.2.attn_q.weight is missing",
         ),
         (
+            "gpt-oss.block_count",
+            1,
+            "is not part of a gpt-oss model of 1 layers",
+        ),
+        (
             "gpt-oss.attention.head_count",
             0,
             "attention.head_count is 0",

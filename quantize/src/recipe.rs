@@ -36,7 +36,8 @@ pub enum Error {
         known: String,
     },
     #[error(
-        "the pattern {pattern:?} is found in no tensor's name; `fourfold inspect MODEL.gguf --tensors` lists them"
+        "the pattern {pattern:?} is found in the name of no tensor whose type may change (norms, biases, sinks and routers stay as they are); \
+         `fourfold inspect MODEL.gguf --tensors` lists them"
     )]
     OverrideUnused { pattern: String },
     #[error(
@@ -141,14 +142,16 @@ pub struct Choice {
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
     layers: u64,
+    experts: u64,
     has_output: bool,
 }
 
 impl Model {
-    /// Reads it off the tensors' names.
-    pub fn of<'a>(names: impl Iterator<Item = &'a str>) -> Model {
+    /// Reads it off the tensors' names; `experts` is how many a layer has.
+    pub fn of<'a>(names: impl Iterator<Item = &'a str>, experts: u64) -> Model {
         let mut model = Model {
             layers: 0,
+            experts,
             has_output: false,
         };
         for name in names {
@@ -182,7 +185,8 @@ pub fn is_experts(tensor: Tensor<'_>) -> bool {
     is_of_experts(tensor.name) && tensor.dims.len() > 2
 }
 
-/// Refuses patterns that no tensor is meant by: mostly typing errors, whose tensors would silently keep the recipe's type.
+/// Refuses patterns that mean none of these names, which are those of tensors that [`may_change`]: mostly typing errors, whose tensors
+/// would silently keep the recipe's type.
 pub fn check_overrides<'a>(
     overrides: &[Override],
     names: impl Iterator<Item = &'a str> + Clone,
@@ -239,7 +243,7 @@ pub fn choose(tensor: Tensor<'_>, model: Model, options: &Options) -> Result<Cho
 }
 
 /// Whether a tensor's type is the recipe's business: matrices do, norms, biases, sinks and the router never.
-fn may_change(tensor: Tensor<'_>) -> bool {
+pub fn may_change(tensor: Tensor<'_>) -> bool {
     let dims = tensor.dims.iter().rposition(|&dim| dim != 1);
     dims.is_some_and(|last| last >= 1)
         && tensor.name.ends_with("weight")

@@ -1,6 +1,6 @@
 //! The hyper-parameters: read from the metadata once, and believed only after they were checked.
 
-use fourfold_quantize::gguf::{Metadata, Value};
+use fourfold_quantize::gguf::{Metadata, OLLAMA_ADVICE, Value};
 
 use super::Error;
 
@@ -96,10 +96,19 @@ pub struct Yarn {
 }
 
 impl Config {
-    /// Reads and checks the hyper-parameters. `vocabulary` is the number of rows of the embedding.
-    pub fn read(metadata: &Metadata, vocabulary: usize) -> Result<Self, Error> {
+    /// Refuses what is no gpt-oss model, before anything of it is looked for.
+    pub fn check_kind(metadata: &Metadata) -> Result<(), Error> {
         let keys = Keys { metadata };
         keys.architecture()?;
+        if let Some(Value::Bool(false)) = metadata.get(&keys.key("attention.causal")) {
+            return Err(keys.wrong("attention.causal", false, "true"));
+        }
+        Ok(())
+    }
+
+    /// Reads and checks the hyper-parameters of a gpt-oss model. `vocabulary` is the number of rows of the embedding.
+    pub fn read(metadata: &Metadata, vocabulary: usize) -> Result<Self, Error> {
+        let keys = Keys { metadata };
         let layers = keys.count("block_count", None, 1, MOST_LAYERS)?;
         let dim = keys.count("embedding_length", None, 1, WIDEST)?;
         let heads = keys.count("attention.head_count", None, 1, WIDEST)?;
@@ -194,9 +203,7 @@ impl Keys<'_> {
     fn architecture(&self) -> Result<(), Error> {
         match self.metadata.string("general.architecture")? {
             "gpt-oss" => Ok(()),
-            "gptoss" => Err(Error::Unsupported(
-                "this file has Ollama's own layout (general.architecture is gptoss): convert the original checkpoint with `fourfold convert`".into(),
-            )),
+            "gptoss" => Err(Error::Unsupported(OLLAMA_ADVICE.into())),
             other => Err(Error::HyperParameter {
                 key: "general.architecture".into(),
                 found: other.into(),
@@ -254,6 +261,13 @@ impl Keys<'_> {
         }
     }
 
+    fn one_or_more(&self, name: &str, default: f64) -> Result<f64, Error> {
+        match self.positive(name, Some(default))? {
+            value if value >= 1.0 => Ok(value),
+            value => Err(self.wrong(name, value, "1 or more")),
+        }
+    }
+
     /// Which layers see only a window: a period `n` leaves every `n`-th layer full; a list names each.
     fn windows(&self, layers: usize, window: usize) -> Result<Vec<Option<usize>>, Error> {
         let name = "attention.sliding_window_pattern";
@@ -293,8 +307,8 @@ impl Keys<'_> {
         if !dimensions.is_multiple_of(2) {
             return Err(self.wrong("rope.dimension_count", dimensions, "an even number"));
         }
-        let base = self.positive("rope.freq_base", Some(10000.0))?;
-        let factor = self.positive("rope.scaling.factor", Some(1.0))?;
+        let base = self.one_or_more("rope.freq_base", 10000.0)?;
+        let factor = self.one_or_more("rope.scaling.factor", 1.0)?;
         let key = self.key("rope.scaling.type");
         let kind = match self.metadata.get(&key) {
             None => "linear",

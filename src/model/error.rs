@@ -26,6 +26,16 @@ pub enum Error {
         /// Its name in the file.
         name: String,
     },
+    /// A tensor that no gpt-oss model has.
+    #[error(
+        "tensor {name} is not part of a gpt-oss model of {layers} layers: the file is of another model, or its number of layers is wrong"
+    )]
+    UnknownTensor {
+        /// Its name in the file.
+        name: String,
+        /// Layers that the file says it has.
+        layers: usize,
+    },
     /// A tensor whose shape or type does not fit the hyper-parameters.
     #[error("tensor {name} has {found}, expected {expected}: convert the model again")]
     Tensor {

@@ -3,6 +3,8 @@
 //! The names of the file appear here and nowhere else; the fields are named as in the reference model.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashSet;
 
 use fourfold_quantize::dtype::DType;
 use fourfold_quantize::gguf::{Gguf, TensorView};
@@ -111,7 +113,11 @@ impl Experts<'_> {
 impl<'a> Weights<'a> {
     /// Reads the hyper-parameters and finds all tensors of `file`.
     pub fn find(file: &'a Gguf) -> Result<(Config, Self), Error> {
-        let find = Finder { file };
+        let find = Finder {
+            file,
+            found: RefCell::default(),
+        };
+        Config::check_kind(file.metadata())?;
         let embedding = find.tensor("token_embd.weight")?;
         let &[_, vocabulary] = embedding.dims else {
             return Err(shape_error(&embedding, "two dimensions"));
@@ -129,6 +135,7 @@ impl<'a> Weights<'a> {
             norm: find.vector("output_norm.weight", dim)?,
             head: find.linear("output", vocabulary, dim, false)?,
         };
+        find.refuse_others(&config)?;
         Ok((config, weights))
     }
 
@@ -183,6 +190,8 @@ impl<'a> Weights<'a> {
 /// Looks tensors up by name and checks them.
 struct Finder<'a> {
     file: &'a Gguf,
+    /// The names that were looked up.
+    found: RefCell<HashSet<&'a str>>,
 }
 
 impl<'a> Finder<'a> {
@@ -345,9 +354,24 @@ impl<'a> Finder<'a> {
     }
 
     fn tensor(&self, name: &str) -> Result<TensorView<'a>, Error> {
-        self.file
-            .tensor(name)
-            .ok_or_else(|| Error::MissingTensor { name: name.into() })
+        let tensor = self.file.tensor(name);
+        let tensor = tensor.ok_or_else(|| Error::MissingTensor { name: name.into() })?;
+        self.found.borrow_mut().insert(tensor.name);
+        Ok(tensor)
+    }
+
+    /// A tensor that nobody asked for is part of another model, whose results would not be these.
+    fn refuse_others(&self, config: &Config) -> Result<(), Error> {
+        let found = self.found.borrow();
+        // Factors of NVFP4's inputs, which are not quantized that way here.
+        let is_other = |name: &str| !found.contains(name) && !name.ends_with(".input_scale");
+        match self.file.infos().find(|info| is_other(info.name)) {
+            Some(info) => Err(Error::UnknownTensor {
+                name: info.name.into(),
+                layers: config.layers,
+            }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -82,9 +82,24 @@ impl fmt::Display for Place {
     }
 }
 
-/// What stands where every GGUF file has its magic.
+/// What stands where every GGUF file has its magic, and what to do about it.
 fn instead_of_gguf(found: &[u8]) -> String {
-    let text = found.escape_ascii();
+    let known = match found {
+        [b'v', b'e', b'r', b's', b'i', b'o', b'n', ..] => {
+            "it is a pointer of Git LFS; `git lfs pull` gets the file itself"
+        }
+        [b'<', b'!', ..] | [b'<', b'h', ..] => {
+            "it is a web page; download the file that it leads to"
+        }
+        [.., b'{'] if found.len() == 9 => {
+            "it is a safetensors file; `fourfold convert` makes a GGUF file of its folder"
+        }
+        _ => "",
+    };
+    if !known.is_empty() {
+        return known.to_owned();
+    }
+    let text = found[..found.len().min(4)].escape_ascii();
     match found.len() {
         0 => "it is empty".to_owned(),
         1..4 => format!("it ends after \"{text}\""),
@@ -107,6 +122,8 @@ pub enum Fault {
     },
     #[error("is not a regular file; give the path of a .gguf file")]
     NotAFile,
+    #[error("is a checkpoint; `fourfold convert` makes a GGUF file of it")]
+    Checkpoint,
     #[error("is not a GGUF file: {}", instead_of_gguf(found))]
     NotGguf { found: Vec<u8> },
     #[error(
@@ -309,14 +326,8 @@ pub enum Fault {
     Busy { temporary: PathBuf },
     #[error("the name does not end in a file name")]
     NoFileName,
-    #[error(
-        "the folder {folder:?} has {available} bytes free and {needed} are needed; make room or write elsewhere"
-    )]
-    DiskFull {
-        folder: PathBuf,
-        needed: u64,
-        available: u64,
-    },
+    #[error("{0}")]
+    DiskFull(file::DiskFull),
     #[error("tensor {name:?} has {size} bytes; {length} bytes at {offset} do not lie inside it")]
     OutsideTensor {
         name: String,

@@ -83,8 +83,9 @@ impl<'a> Parser<'a> {
     fn header(&mut self) -> Parse<(u32, u64, u64)> {
         let magic = self.bytes.get(..4).unwrap_or(self.bytes);
         if magic != b"GGUF" {
+            let found = &self.bytes[..self.bytes.len().min(9)];
             return Err(Fault::NotGguf {
-                found: magic.to_vec(),
+                found: found.to_vec(),
             });
         }
         self.at = 4;

@@ -349,7 +349,11 @@ fn map(path: &Path) -> Result<Arc<Backing>> {
     let fail = |doing| move |error| Error::new(path, Fault::Io { doing, error });
     let (file, about) = file::open(path).map_err(fail("open the file"))?;
     if !about.is_file() {
-        return Err(Error::new(path, Fault::NotAFile));
+        let fault = match path.join("config.json").exists() {
+            true => Fault::Checkpoint,
+            false => Fault::NotAFile,
+        };
+        return Err(Error::new(path, fault));
     }
     // SAFETY: the map is read-only. That nobody else changes the file meanwhile cannot be enforced; it is documented
     // at `Gguf`, and nothing here keeps an unchecked promise about contents that were validated earlier.

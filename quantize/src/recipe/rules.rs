@@ -35,6 +35,11 @@ pub(super) fn by_rule(tensor: Tensor<'_>, model: Model, options: &Options) -> DT
     let Some((layer, part)) = layer_of(name) else {
         return default;
     };
+    if model.experts == 8
+        && let Some(dtype) = of_eight(part, options.recipe)
+    {
+        return dtype;
+    }
     let layers = model.layers;
     // The first and last eighth of the layers and every third between them get more bits in the `_M` recipes.
     let sensitive = layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
@@ -72,6 +77,27 @@ pub(super) fn by_rule(tensor: Tensor<'_>, model: Model, options: &Options) -> DT
     } else {
         default
     }
+}
+
+/// What llama-quantize does with attention beside eight experts, as Mixtral has them: no gpt-oss, but the demo model and prunings.
+fn of_eight(part: &str, recipe: Recipe) -> Option<DType> {
+    let begins = |names: &[&str]| names.iter().any(|name| part.starts_with(name));
+    if begins(&["attn_k.", "attn_v.", "attn_qkv."]) {
+        return Some(DType::Q8_0);
+    }
+    if !begins(&["attn_output."]) {
+        return None;
+    }
+    Some(match recipe {
+        Recipe::Q2_K
+        | Recipe::Q3_K_S
+        | Recipe::Q3_K_M
+        | Recipe::IQ4_NL
+        | Recipe::IQ4_XS
+        | Recipe::Q4_K_S
+        | Recipe::Q4_K_M => DType::Q5_K,
+        _ => recipe.row().default,
+    })
 }
 
 /// Our own mix. Decoding reads every byte of attention and head once per token, so these decide the speed; keys and

@@ -44,7 +44,9 @@ fn gpt_oss(layers: u64, experts: u64) -> Vec<(String, Vec<u64>, DType)> {
 }
 
 fn choices(model: &[(String, Vec<u64>, DType)], options: &Options) -> Vec<Choice> {
-    let facts = Model::of(model.iter().map(|tensor| &*tensor.0));
+    let experts = model.iter().find(|tensor| is_of_experts(&tensor.0));
+    let experts = experts.map_or(1, |tensor| tensor.1[2]);
+    let facts = Model::of(model.iter().map(|tensor| &*tensor.0), experts);
     model
         .iter()
         .map(|(name, dims, dtype)| {
@@ -191,6 +193,23 @@ fn an_importance_matrix_changes_what_it_changes_in_llama_quantize() {
 }
 
 #[test]
+fn attention_beside_eight_experts_is_finer_as_in_llama_quantize() {
+    let model = gpt_oss(4, 8);
+    let types = |name: &str, recipe: &str| {
+        let wanted = format!("blk.0.{name}.weight");
+        let index = model.iter().position(|tensor| tensor.0 == wanted).unwrap();
+        choices(&model, &options(recipe))[index].dtype
+    };
+    for recipe in ["Q4_K_M", "Q6_K", "Q4_0", "Q3_K_L"] {
+        assert_eq!(types("attn_k", recipe), DType::Q8_0, "{recipe}");
+        assert_eq!(types("attn_v", recipe), DType::Q8_0, "{recipe}");
+    }
+    // Rows of 4096, which K-quants fit.
+    assert_eq!(types("attn_output", "Q4_K_M"), DType::Q5_K);
+    assert_eq!(types("attn_output", "Q6_K"), DType::Q6_K);
+}
+
+#[test]
 fn fallbacks_and_kept_experts_are_reported() {
     let model = with_experts_in(&gpt_oss(24, 32), DType::MXFP4);
     for (choice, tensor) in choices(&model, &options("Q4_K_M")).iter().zip(&model) {
@@ -210,7 +229,7 @@ fn fallbacks_and_kept_experts_are_reported() {
 #[test]
 fn overrides_come_first_and_refuse_to_spoil_experts() {
     let dims = [2880, 2880, 32];
-    let facts = Model::of(["blk.0.attn_q.weight"].into_iter());
+    let facts = Model::of(["blk.0.attn_q.weight"].into_iter(), 32);
     let mut options = options("F16");
     for text in ["ATTN_Q=q6_k", "exps=q5_0", "attn=q4_0"] {
         options.overrides.push(Override::parse(text).unwrap());

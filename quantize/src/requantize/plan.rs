@@ -54,9 +54,17 @@ impl<'a> Plan<'a> {
             has_imatrix: imatrix.is_some(),
             ..options.clone()
         };
-        let names: Vec<_> = gguf.tensors().map(|tensor| tensor.name).collect();
-        recipe::check_overrides(&options.overrides, names.iter().copied())?;
-        let model = Model::of(names.into_iter());
+        let tensors = gguf.tensors().map(|tensor| recipe::Tensor {
+            name: tensor.name,
+            dims: tensor.dims,
+            dtype: tensor.dtype,
+        });
+        let tensors: Vec<_> = tensors.collect();
+        let changing = tensors.iter().filter(|tensor| recipe::may_change(**tensor));
+        recipe::check_overrides(&options.overrides, changing.map(|tensor| tensor.name))?;
+        let experts = tensors.iter().find(|tensor| recipe::is_experts(**tensor));
+        let experts = experts.map_or(1, |tensor| tensor.dims[2]);
+        let model = Model::of(tensors.iter().map(|tensor| tensor.name), experts);
         let mut sources: Vec<_> = gguf.tensors().collect();
         // llama-quantize's order, which is also the order in which a forward pass reads a file.
         sources.sort_by_key(|tensor| recipe::file_order(tensor.name));
