@@ -47,8 +47,8 @@ pub struct Session {
     conversation: Conversation,
     settings: Settings,
     sampler: Sampler,
-    /// The file that holds it, as it was when it was last read or written.
-    known: Option<Known>,
+    /// The files that hold it, as they were when they were last read or written.
+    known: Vec<Known>,
     /// Changed freely between turns.
     pub options: Options,
 }
@@ -74,7 +74,7 @@ impl Session {
             },
             settings,
             sampler,
-            known: None,
+            known: Vec::new(),
             options: Options {
                 speculate: true,
                 ..Options::default()
@@ -312,10 +312,8 @@ impl Session {
     /// Writes everything that the next turn depends on. A file that this session was read from or written to before is not
     /// replaced if another program has changed it since.
     pub fn save(&mut self, path: &Path) -> Result<(), FileError> {
-        if let Some(known) = &self.known
-            && known.is_of(path)
-            && !known.is_current()
-        {
+        let mut known = self.known.iter();
+        if known.any(|known| known.is_of(path) && !known.is_current()) {
             let path = path.to_path_buf();
             return Err(FileError::Changed { path });
         }
@@ -329,18 +327,19 @@ impl Session {
         file::save(path, &fingerprint, &content, context.tokens(), |out| {
             context.save(out)
         })?;
-        self.known = Some(Known::new(path));
+        self.claim(path);
         Ok(())
     }
 
-    /// This file, which may not be there yet, will be this session's.
+    /// This file as it is now, which may be not at all, is this session's.
     pub fn claim(&mut self, path: &Path) {
-        self.known = Some(Known::new(path));
+        self.known.retain(|known| !known.is_of(path));
+        self.known.push(Known::new(path));
     }
 
     /// Whether this session was read from, or written to, this file.
     pub fn knows(&self, path: &Path) -> bool {
-        self.known.as_ref().is_some_and(|known| known.is_of(path))
+        self.known.iter().any(|known| known.is_of(path))
     }
 
     /// Continues from a file: with its cache, or `from_text` alone, which reads everything again. If that fails, the session
@@ -378,7 +377,7 @@ impl Session {
         self.conversation = conversation;
         self.sampler = sampler;
         self.options.answer = answer;
-        self.known = Some(known);
+        self.known = vec![known];
         Ok(())
     }
 
