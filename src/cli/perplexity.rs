@@ -240,6 +240,12 @@ fn print(losses: &Mean, base: Option<Base>, as_json: bool) -> anyhow::Result<()>
         let worst = quantile(&base.divergences, 0.999);
         let agreement = base.agreements as f64 / losses.count as f64;
         let base_perplexity = Mean::of(&base.losses).mean.exp();
+        // Only counts could be compared before; no base is so bad on its own text beside the model that is measured by it.
+        if base_perplexity > 10.0 * perplexity {
+            eprintln!(
+                "the base predicts this text far worse than this model: was it made from another text?"
+            );
+        }
         object["base"] = json!({
             "perplexity": base_perplexity,
             "kl_mean": divergence.mean,
