@@ -2,10 +2,13 @@
 
 use fourfold::generate::{Event, Finish, Generator, Outcome, Request};
 use fourfold::harmony::ResponseFormat;
-use fourfold::model::{Logits, Options};
+use fourfold::model::{Logits, Model, Options};
 use fourfold::sample::{Sampler, Settings};
 use fourfold::session::Session;
+use fourfold_quantize::gguf::Gguf;
 use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
 
 fn generator() -> Generator {
     Generator::demo().unwrap()
@@ -92,6 +95,29 @@ fn a_turn_stops_before_the_next_token() {
         (outcome.finish, outcome.tokens.len()),
         (Finish::Interrupted, 2)
     );
+}
+
+#[test]
+fn an_end_that_only_the_file_names_ends_a_turn() {
+    let mut as_ever = session(greedy());
+    let (whole, _) = say(&mut as_ever, "What is 2 + 3?");
+    let [.., end, _] = whole.tokens[..] else {
+        panic!("no answer");
+    };
+    let mut bytes = std::fs::read("demo/demo.gguf").unwrap();
+    let key = b"tokenizer.ggml.eos_token_id";
+    let at = bytes.windows(key.len()).position(|window| window == key);
+    // Behind the key and four bytes of its type.
+    let value = at.unwrap() + key.len() + 4;
+    bytes[value..value + 4].copy_from_slice(&end.to_le_bytes());
+    let file = Gguf::from_bytes(bytes).unwrap();
+    let model = Model::from_file(file, Path::new("patched.gguf"), Options::default()).unwrap();
+    let generator = Generator::new(Arc::new(model)).unwrap();
+    let mut patched = Session::new(generator, greedy(), 11).unwrap();
+    let (cut, _) = say(&mut patched, "What is 2 + 3?");
+    let first = whole.tokens.iter().position(|&token| token == end).unwrap();
+    assert_eq!(cut.finish, Finish::Stop);
+    assert_eq!(cut.tokens, whole.tokens[..=first]);
 }
 
 #[test]

@@ -159,10 +159,7 @@ fn ask(
         }
         _ => bail!("either \"prompt\" or \"request\" is expected"),
     };
-    let date = match &args.date {
-        Date::None => None,
-        Date::Given(date) => Some(date.clone()),
-    };
+    let date = args.date.text();
     session.options.opening = request.opening.clone();
     session.set_conversation(request.conversation(date, Effort::Medium));
     if args.strict {

@@ -78,9 +78,8 @@ impl From<ReasoningEffort> for Effort {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let json = input_file::read_text(&args.messages)?;
     let request = chat::Request::parse(&json).with_context(|| input_file::name(&args.messages))?;
-    let date = match args.date {
-        Some(Date::None) => None,
-        Some(Date::Given(date)) => Some(date),
+    let date = match &args.date {
+        Some(date) => date.text(),
         None => Some(harmony::today()),
     };
     let conversation = request.conversation(date, args.reasoning_effort.into());

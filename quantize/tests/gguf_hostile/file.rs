@@ -89,6 +89,22 @@ fn a_folder_instead_of_a_file() {
     assert_fault!(fault_of(error), Fault::NotAFile);
     let error = Gguf::open(&folder.path().join("absent")).err().unwrap();
     assert_fault!(fault_of(error), Fault::Io { .. });
+    std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+    let error = Gguf::open(folder.path()).err().unwrap();
+    assert_fault!(fault_of(error), Fault::Checkpoint);
+}
+
+#[test]
+fn what_people_take_for_a_gguf_file_is_called_by_its_name() {
+    for (content, name) in [
+        (&b"version https"[..], "Git LFS"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b"\x40\0\0\0\0\0\0\0{\"a\"", "a safetensors file"),
+        (b"PK\x03\x04.....", "begins with \"PK"),
+    ] {
+        let fault = Bytes(content.to_vec()).fault();
+        assert!(fault.to_string().contains(name), "{fault}");
+    }
 }
 
 #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! How results of `bench` are shown: as a table, JSON or CSV, and with -v where the time went.
 
-use super::super::{devices, terminal};
 use super::{Form, Test};
+use crate::cli::{devices, terminal};
 use fourfold::model::{Ceilings, Model};
 use serde_json::{Value, json};
 use std::io::Write;

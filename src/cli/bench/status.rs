@@ -1,6 +1,6 @@
 //! One line that says what is being measured, for who sits before a terminal.
 
-use super::super::terminal;
+use crate::cli::terminal;
 use std::io::{self, IsTerminal};
 
 /// A line on standard error that is gone when this is. Elsewhere than on a terminal there is none.

@@ -1,6 +1,6 @@
 //! What the commands do.
 
-use super::commands::{Action, help};
+use super::commands::{Action, Thinking, help};
 use super::input::Typed;
 use super::repl::Repl;
 use crate::cli::input_file::read_text_file;
@@ -28,7 +28,12 @@ impl Repl {
             Action::Think(None) => self.show_thought(),
             Action::Think(Some(thinking)) => {
                 self.thinking = thinking;
-                self.say("so it is from the next message on")
+                let how = match thinking {
+                    Thinking::Show => "shown",
+                    Thinking::Hide => "hidden",
+                    Thinking::Fold => "folded into a line",
+                };
+                self.say(&format!("thinking is {how} from the next message on"))
             }
             Action::Parameters => self.show_parameters(),
             Action::Set(name, value) => self.set(&name, &value),
@@ -47,11 +52,12 @@ impl Repl {
     }
 
     fn start_over(&mut self) -> Result<()> {
-        // What was said stays in the session's file, which a new conversation would replace.
+        // What was said stays in the session's file, which a new conversation would replace. Whatever fails below, it is let go first.
         let said = self.messages_said() > 0;
         if said {
             self.keep()?;
         }
+        let kept = self.file.take_if(|_| said);
         let session = self.session();
         let mut conversation = session.conversation().clone();
         let is_setting =
@@ -60,7 +66,7 @@ impl Repl {
         session.set_conversation(conversation);
         self.attached.clear();
         self.say("a new conversation; instructions, tools and settings stay")?;
-        match self.file.take_if(|_| said) {
+        match kept {
             Some(file) => self.say(&format!(
                 "{} keeps the old one; the new one is kept where /save FILE puts it",
                 file.display()
@@ -129,18 +135,18 @@ impl Repl {
         } else {
             loaded?;
         }
-        let talking = self.talking.clone();
+        // What was kept in the other file stays there as it is, also if something below fails.
+        if let Some(kept) = &mut self.file {
+            *kept = file.to_path_buf();
+        }
         let (session, _) = self.held.get();
-        talking.apply(session)?;
-        self.toolbox.declare(session, talking.strict_tools)?;
+        let applied = self.talking.apply(session);
+        let declared = self.toolbox.declare(session, self.talking.strict_tools);
         self.kept = Some(session.conversation().clone());
+        applied.and(declared)?;
         self.say_where()?;
-        // What was kept in the other file stays there as it is.
-        match &mut self.file {
-            Some(kept) => {
-                *kept = file.to_path_buf();
-                self.say(&format!("from now on kept in {}", file.display()))
-            }
+        match self.file {
+            Some(_) => self.say(&format!("from now on kept in {}", file.display())),
             None => Ok(()),
         }
     }

@@ -18,7 +18,11 @@ impl Generation<'_> {
         let mut events = std::mem::take(&mut self.scratch);
         parser.push(token, &mut events);
         let is_end = token == self.request.mark(Mark::End);
-        let is_done = self.turn_end(&events);
+        // A fine-tune's own end is none that harmony knows.
+        let is_end_of_turn = self.ends.contains(&token);
+        let is_done = self
+            .turn_end(&events)
+            .or(is_end_of_turn.then_some(Finish::Stop));
         let is_stray = self.is_stray_answer(was_header, token);
         self.has_answered |= was_answer && !is_stray;
         let misses_answer =
@@ -40,9 +44,6 @@ impl Generation<'_> {
             self.reopen_answer();
         } else if let Some(finish) = is_done {
             self.end(finish)?;
-        } else if self.ends.contains(&token) {
-            // One that harmony does not know: a fine-tune's own.
-            self.end(Finish::Stop)?;
         } else if was_answer && is_end {
             // Some fine-tunes end their turns like any message.
             self.end(Finish::Stop)?;
