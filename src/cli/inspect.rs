@@ -12,7 +12,7 @@ use fourfold_quantize::gguf::Gguf;
 use self::summary::Summary;
 use super::progress::Progress;
 use super::terminal::Style;
-use super::{interrupt, terminal};
+use super::{interrupt, model_file, terminal};
 
 /// Show what a GGUF file holds
 #[derive(clap::Args)]
@@ -22,7 +22,7 @@ use super::{interrupt, terminal};
   fourfold inspect model.gguf --check
   fourfold inspect model.gguf --json | jq .summary")]
 pub struct Args {
-    /// The file; of a split model, the first part
+    /// The file (of a split model, the first part), or a name that Ollama has for it
     file: PathBuf,
     /// List every tensor
     #[arg(long)]
@@ -37,7 +37,7 @@ pub struct Args {
 
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let gguf = Gguf::open_any(&args.file)?;
+    let gguf = Gguf::open_any(&model_file::find(&args.file)?)?;
     let bad = match args.check {
         true => Some(run_check(&gguf)?),
         false => None,

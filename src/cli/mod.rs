@@ -17,6 +17,7 @@ mod map_fault;
 mod markdown;
 pub mod model_file;
 mod npy;
+mod ollama;
 mod output;
 mod perplexity;
 pub mod placement;

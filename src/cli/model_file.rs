@@ -1,15 +1,39 @@
 //! Which file a MODEL argument means.
 
+use super::ollama;
 use super::placement::GpuArgs;
 use anyhow::bail;
 use fourfold::model::{self, KvType, Model, Options, RopeForm};
 use fourfold_quantize::gguf::Gguf;
 use std::path::{Path, PathBuf};
 
+/// The file that a MODEL argument names, or that Ollama has under that name.
+pub fn find(model: &Path) -> anyhow::Result<PathBuf> {
+    let name = model.to_str().unwrap_or_default();
+    if model.exists() {
+        return Ok(model.to_owned());
+    }
+    match ollama::find(name)? {
+        Some(blob) => Ok(blob),
+        None if ollama::is_name(name) => match ollama::stores() {
+            stores if stores.is_empty() => {
+                bail!(
+                    "{name:?} is no file, and there are no models of Ollama's on this machine (OLLAMA_MODELS says where else to look)"
+                )
+            }
+            stores => bail!(
+                "{name:?} is no file, and Ollama has no model of that name in {stores:?}: `ollama list` shows them"
+            ),
+        },
+        // Opening it says what is wrong.
+        None => Ok(model.to_owned()),
+    }
+}
+
 /// Opens the model that was named.
-pub fn open(path: Option<&Path>) -> anyhow::Result<Gguf> {
-    match path {
-        Some(path) => Ok(Gguf::open(path)?),
+pub fn open(model: Option<&Path>) -> anyhow::Result<Gguf> {
+    match model {
+        Some(model) => Ok(Gguf::open(&find(model)?)?),
         None => Ok(fourfold::demo::file()?),
     }
 }
@@ -17,7 +41,8 @@ pub fn open(path: Option<&Path>) -> anyhow::Result<Gguf> {
 /// Which model to run, and how
 #[derive(clap::Args, Clone, Debug)]
 pub struct ModelArgs {
-    /// The model, a .gguf file; of a split one the first part [default: the built-in demo model]
+    /// The model: a .gguf file (of a split one the first part), or a name that Ollama has for one it downloaded, such as gpt-oss:20b
+    /// [default: the built-in demo model]
     #[arg(value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// Most tokens that the context may hold [default: all that the model was made for]
@@ -72,11 +97,13 @@ impl ModelArgs {
             },
             context: self.ctx,
         };
-        let file = open(self.model.as_deref())?;
-        let path = self
-            .model
-            .clone()
-            .unwrap_or_else(|| fourfold::demo::PATH.into());
+        let (file, path) = match &self.model {
+            Some(model) => {
+                let path = find(model)?;
+                (Gguf::open(&path)?, path)
+            }
+            None => (fourfold::demo::file()?, fourfold::demo::PATH.into()),
+        };
         let mut model = Model::from_file(file, &path, options).map_err(|error| match error {
             // These name it themselves.
             model::Error::File(_) => error.into(),

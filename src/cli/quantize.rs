@@ -5,14 +5,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use fourfold_quantize::gguf::{Gguf, OLLAMA_ADVICE, WriteOptions, Writer};
+use fourfold_quantize::gguf::{Gguf, WriteOptions, Writer};
 use fourfold_quantize::imatrix::Imatrix;
 use fourfold_quantize::recipe::{Options, Override, Recipe, layer_of};
 use fourfold_quantize::requantize::{Error, Plan, Planned, Requantize};
 
 use super::output::refuse_pipe;
 use super::progress::Progress;
-use super::{interrupt, size, terminal};
+use super::{interrupt, model_file, size, terminal};
 
 /// Turn a GGUF file into one with other tensor types
 ///
@@ -21,7 +21,7 @@ use super::{interrupt, size, terminal};
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP.as_str())]
 pub struct Args {
-    /// The file to read; of a split model, the first part
+    /// The file to read (of a split model, the first part), or a name that Ollama has for it
     input: PathBuf,
     /// The file to write
     output: PathBuf,
@@ -80,7 +80,7 @@ pub fn parse_override(text: &str) -> Result<Override, String> {
 pub fn run(args: Args) -> anyhow::Result<()> {
     interrupt::install()?;
     refuse_pipe(&args.output)?;
-    let gguf = Gguf::open(&args.input)?;
+    let gguf = Gguf::open(&model_file::find(&args.input)?)?;
     if let Ok(place) = args.output.canonicalize() {
         let mut sources = gguf.parts().filter_map(|part| part.0.canonicalize().ok());
         anyhow::ensure!(
@@ -89,7 +89,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             args.output
         );
     }
-    anyhow::ensure!(!gguf.is_ollama(), "{:?}: {OLLAMA_ADVICE}", args.input);
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?;
     let options = Options {
         recipe: args.recipe,

@@ -1,6 +1,6 @@
 //! The hyper-parameters: read from the metadata once, and believed only after they were checked.
 
-use fourfold_quantize::gguf::{Metadata, OLLAMA_ADVICE, Value};
+use fourfold_quantize::gguf::{Metadata, Value};
 
 use super::Error;
 
@@ -203,7 +203,6 @@ impl Keys<'_> {
     fn architecture(&self) -> Result<(), Error> {
         match self.metadata.string("general.architecture")? {
             "gpt-oss" => Ok(()),
-            "gptoss" => Err(Error::Unsupported(OLLAMA_ADVICE.into())),
             other => Err(Error::HyperParameter {
                 key: "general.architecture".into(),
                 found: other.into(),

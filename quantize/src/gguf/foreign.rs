@@ -67,7 +67,7 @@ impl TensorType {
     pub(super) fn advice(self) -> &'static str {
         match self.id {
             OLLAMA_MXFP4 => {
-                ": this file was made by Ollama, which orders the bits differently; use the model's GGUF file from Hugging Face"
+                ": Ollama gave out such files before October 2025; `ollama pull` the model again, or use its GGUF file from Hugging Face"
             }
             _ => "; use the model in another quantization",
         }

@@ -77,6 +77,18 @@ impl Metadata {
         Some(self.entries.remove(removed).1)
     }
 
+    /// Gives the keys that begin so another beginning.
+    pub(super) fn rename_prefix(&mut self, old: &str, new: &str) {
+        let entries = std::mem::take(&mut self.entries);
+        self.places.clear();
+        for (key, value) in entries {
+            match key.strip_prefix(old) {
+                Some(rest) => self.set(format!("{new}{rest}"), value),
+                None => self.set(&*key, value),
+            }
+        }
+    }
+
     /// The value of a key that must hold a whole number from 0 to 2³²-1, of any integer type.
     pub fn u32(&self, key: &str) -> Result<u32> {
         self.integer(key, ValueType::U32)

@@ -9,6 +9,7 @@ mod error;
 mod foreign;
 mod layout;
 mod metadata;
+mod ollama;
 mod parse;
 mod read;
 pub mod split;
@@ -21,7 +22,7 @@ pub use error::{Error, Fault, Place, Result};
 pub use foreign::TensorType;
 pub use layout::{Layout, MAX_DIMS, MAX_NAME_BYTES};
 pub use metadata::Metadata;
-pub use read::{Gguf, OLLAMA_ADVICE, TensorInfo, TensorView};
+pub use read::{Gguf, TensorInfo, TensorView};
 pub use value::{Array, Scalar, Strings, Value, ValueType};
 pub use write::{WriteOptions, Writer};
 

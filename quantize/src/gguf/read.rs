@@ -9,15 +9,11 @@ use memmap2::{Advice, Mmap};
 use super::error::{Error, Fault, Result};
 use super::foreign::TensorType;
 use super::metadata::Metadata;
+use super::ollama;
 use super::parse::{Parsed, Record, parse};
 use super::split;
 use crate::dtype::DType;
 use crate::file;
-
-/// What to do about a model that [`Gguf::is_ollama`] finds.
-pub const OLLAMA_ADVICE: &str = "this is a file from Ollama's own store: its architecture is called \"gptoss\", and its keys, \
-     tensor names and tokenizer differ from every other program's. Use the model's GGUF file from Hugging Face, \
-     or convert the original checkpoint";
 
 /// The bytes of one file.
 #[derive(Debug)]
@@ -47,6 +43,7 @@ pub struct Gguf {
     tensors: Vec<Record>,
     /// Indices into `tensors`, in the order of the names.
     by_name: Vec<u32>,
+    is_ollama: bool,
 }
 
 struct Part {
@@ -176,7 +173,8 @@ impl Gguf {
         Self::assemble(whole, parts)
     }
 
-    fn assemble(parsed: Parsed, parts: Vec<(PathBuf, Arc<Backing>)>) -> Result<Gguf> {
+    fn assemble(mut parsed: Parsed, parts: Vec<(PathBuf, Arc<Backing>)>) -> Result<Gguf> {
+        let is_ollama = ollama::translate(&mut parsed);
         let tensors = parsed.tensors;
         let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
         let name = |index: u32| &*tensors[index as usize].name;
@@ -199,6 +197,7 @@ impl Gguf {
                 .collect(),
             tensors,
             by_name,
+            is_ollama,
         })
     }
 
@@ -276,9 +275,9 @@ impl Gguf {
         self.metadata.string("general.architecture").ok()
     }
 
-    /// Whether this is a gpt-oss model as Ollama stores it, which needs [`OLLAMA_ADVICE`].
+    /// Whether this is a file of Ollama's, whose keys and tensors have other names in it than here.
     pub fn is_ollama(&self) -> bool {
-        self.architecture() == Some("gptoss")
+        self.is_ollama
     }
 
     /// Tells the system that the files will be read from beginning to end.

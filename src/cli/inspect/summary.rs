@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use fourfold_quantize::gguf::{Array, Gguf, Metadata, OLLAMA_ADVICE, TensorInfo, Value};
+use fourfold_quantize::gguf::{Array, Gguf, Metadata, TensorInfo, Value};
 use fourfold_quantize::recipe::{is_of_experts, layer_of};
 use serde::Serialize;
 
@@ -296,7 +296,10 @@ fn active(
 fn notes(gguf: &Gguf) -> Vec<String> {
     let mut notes = Vec::new();
     if gguf.is_ollama() {
-        notes.push(OLLAMA_ADVICE.to_owned());
+        notes.push(
+            "the file is Ollama's; what it has names of its own for is shown under everybody else's"
+                .to_owned(),
+        );
     }
     let mut unsupported: Vec<_> = gguf
         .infos()
