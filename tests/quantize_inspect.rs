@@ -230,11 +230,11 @@ fn files_from_ollama_are_shown_and_explained() {
     let output = run(&["inspect", &path]);
     let text = stdout(&output);
     assert!(output.status.success());
-    for expected in ["MXFP4 (Ollama)", "Ollama's own store", "Hugging Face"] {
+    for expected in ["MXFP4 (Ollama)", "the file is Ollama's", "Hugging Face"] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
     let message = failure(&["quantize", &path, &path_in(&folder, "out.gguf"), "Q8_0"]);
-    assert!(message.contains("Ollama"), "{message}");
+    assert!(message.contains("ollama pull"), "{message}");
     assert_eq!(names_in(&folder), ["ollama.gguf"]);
 }
 

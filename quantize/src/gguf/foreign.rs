@@ -64,7 +64,7 @@ impl TensorType {
     }
 
     /// What to do about a type that cannot be computed with.
-    pub(super) fn advice(self) -> &'static str {
+    pub fn advice(self) -> &'static str {
         match self.id {
             OLLAMA_MXFP4 => {
                 ": Ollama gave out such files before October 2025; `ollama pull` the model again, or use its GGUF file from Hugging Face"

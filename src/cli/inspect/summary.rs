@@ -303,15 +303,16 @@ fn notes(gguf: &Gguf) -> Vec<String> {
     }
     let mut unsupported: Vec<_> = gguf
         .infos()
-        .filter(|info| info.tensor_type.dtype.is_none())
-        .map(|info| info.tensor_type.name)
+        .map(|info| info.tensor_type)
+        .filter(|kind| kind.dtype.is_none())
         .collect();
-    unsupported.sort_unstable();
+    unsupported.sort_unstable_by_key(|kind| kind.id);
     unsupported.dedup();
-    if !unsupported.is_empty() {
+    for kind in unsupported {
         notes.push(format!(
-            "fourfold can show tensors of type {} but not compute with them",
-            unsupported.join(", ")
+            "fourfold can show tensors of type {} but not compute with them{}",
+            kind.name,
+            kind.advice()
         ));
     }
     notes
