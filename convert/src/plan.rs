@@ -1,7 +1,5 @@
 //! What a conversion will do, before it does anything: tensors, types, sizes, metadata, warnings.
 
-use std::collections::BTreeMap;
-
 use fourfold_quantize::dtype::DType;
 use fourfold_quantize::gguf::Metadata;
 use fourfold_quantize::recipe::{self, Choice, Model, Override, Recipe};
@@ -181,7 +179,7 @@ fn assign<'a>(
         .find(|matrix| recipe::is_of_experts(&matrix.name));
     let experts = experts.and_then(|matrix| matrix.dims().get(2).copied());
     let model = Model::of(names, experts.unwrap_or(1));
-    let mut fallbacks: BTreeMap<(DType, DType), usize> = BTreeMap::new();
+    let mut fallbacks = Vec::new();
     let mut kept = 0;
     let mut tensors = Vec::with_capacity(matrices.len());
     for matrix in matrices {
@@ -194,20 +192,15 @@ fn assign<'a>(
             },
         };
         let choice: Choice = recipe::choose(tensor, model, &options)?;
-        if let Some(wanted) = choice.fallback_from {
-            *fallbacks.entry((wanted, choice.dtype)).or_default() += 1;
+        if let Some(note) = choice.fallback_note(matrix.columns()) {
+            fallbacks.push((note, matrix.name.clone()));
         }
         kept += usize::from(choice.kept_instead_of.is_some());
         let dtype = choice.dtype;
         tensors.push(Planned { matrix, dtype });
     }
-    for ((wanted, found), count) in fallbacks {
-        notes.push(format!(
-            "{count} tensors become {} because blocks of {} do not fit their rows",
-            found.name(),
-            wanted.name()
-        ));
-    }
+    let fallbacks = fallbacks.iter().map(|(note, name)| (note.clone(), &**name));
+    notes.extend(recipe::sentences(fallbacks));
     if kept > 0
         && !matches!(
             recipe,

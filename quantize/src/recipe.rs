@@ -9,8 +9,10 @@ mod rules;
 mod table;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use table::{Recipe, Row};
+pub use words::sentences;
 
 use regex::{Regex, RegexBuilder};
 

@@ -1,6 +1,5 @@
 //! `fourfold convert`: a Hugging Face checkpoint becomes a GGUF file.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use fourfold_quantize::recipe::{Override, Recipe};
 
 use super::interrupt::{self, Interrupted};
 use super::output::refuse_pipe;
+use super::plan::Types;
 use super::progress::Progress;
 use super::terminal::{self, Style};
 use super::{quantize, size};
@@ -90,9 +90,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let label = terminal::paint_stderr(Style::Yellow, "note:");
         eprintln!("{label} {}", terminal::plain(note));
     }
+    let description = describe(&plan, &path);
     if args.dry_run {
-        return show(&plan, &path);
+        return show(&plan, &description);
     }
+    eprint!("{description}");
     convert(&plan, &path, &write)
 }
 
@@ -153,15 +155,21 @@ fn convert_lora(
     Ok(out.flush()?)
 }
 
-/// The plan: every tensor, then how many bytes each type takes.
-fn show(plan: &Plan, path: &Path) -> anyhow::Result<()> {
-    let mut out = terminal::stdout();
-    let mut by_type: BTreeMap<&str, (u64, u64, u64)> = BTreeMap::new();
+/// What the file will hold, in words.
+fn describe(plan: &Plan, path: &Path) -> String {
+    let mut types = Types::default();
     for planned in &plan.tensors {
-        let sums = by_type.entry(planned.dtype.name()).or_default();
-        sums.0 += 1;
-        sums.1 += planned.matrix.weights();
-        sums.2 += planned.bytes();
+        types.add(planned.dtype, planned.matrix.weights(), planned.bytes());
+    }
+    let path = path.to_string_lossy();
+    let table = types.table();
+    format!("{}: {}\n\n{table}\n", terminal::plain(&path), types.total())
+}
+
+/// Every tensor, then the plan.
+fn show(plan: &Plan, description: &str) -> anyhow::Result<()> {
+    let mut out = terminal::stdout();
+    for planned in &plan.tensors {
         let dims = format!("{:?}", planned.matrix.dims());
         writeln!(
             out,
@@ -171,25 +179,7 @@ fn show(plan: &Plan, path: &Path) -> anyhow::Result<()> {
             terminal::bytes(planned.bytes())
         )?;
     }
-    writeln!(out)?;
-    let mut all = 0;
-    for (name, (tensors, weights, bytes)) in by_type {
-        all += weights;
-        writeln!(
-            out,
-            "{name:<6} {tensors:>4} tensors {:>10} weights {:>10}",
-            terminal::count(weights),
-            terminal::bytes(bytes)
-        )?;
-    }
-    writeln!(
-        out,
-        "{}: {} tensors, {} bytes, {:.2} bits per weight",
-        path.display(),
-        plan.tensors.len(),
-        terminal::grouped(plan.bytes()),
-        8.0 * plan.bytes() as f64 / all as f64
-    )?;
+    write!(out, "\n{description}")?;
     Ok(out.flush()?)
 }
 

@@ -21,6 +21,7 @@ mod ollama;
 mod output;
 mod perplexity;
 pub mod placement;
+mod plan;
 pub mod progress;
 mod prompt;
 mod quantize;

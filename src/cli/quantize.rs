@@ -1,16 +1,16 @@
 //! `fourfold quantize`: one GGUF file into another, with other types.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use fourfold_quantize::gguf::{Gguf, WriteOptions, Writer};
 use fourfold_quantize::imatrix::Imatrix;
-use fourfold_quantize::recipe::{Options, Override, Recipe, layer_of};
+use fourfold_quantize::recipe::{self, Options, Override, Recipe};
 use fourfold_quantize::requantize::{Error, Plan, Planned, Requantize};
 
 use super::output::refuse_pipe;
+use super::plan::Types;
 use super::progress::Progress;
 use super::{interrupt, model_file, size, terminal};
 
@@ -145,27 +145,17 @@ fn describe(plan: &Plan<'_>, recipe: Recipe) -> String {
         .infos()
         .map(|info| info.bytes.len() as u64)
         .sum();
+    let mut types = Types::default();
+    for tensor in plan.tensors() {
+        types.add(tensor.choice.dtype, tensor.elements(), tensor.bytes);
+    }
     let mut text = format!(
-        "{}: {} of tensors become {}, {:.2} bits per weight\n\n",
+        "{}: {} of tensors become {}\n\n",
         recipe.row().name,
         terminal::bytes(before),
-        terminal::bytes(plan.data_bytes()),
-        plan.bits_per_weight(),
+        types.total(),
     );
-    let mut types: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-    for tensor in plan.tensors() {
-        let entry = types.entry(tensor.choice.dtype).or_default();
-        entry.0 += 1;
-        entry.1 += tensor.bytes;
-    }
-    text += "  type    tensors        size\n";
-    for (dtype, (tensors, bytes)) in types {
-        text += &format!(
-            "  {:<7} {tensors:>7} {:>11}\n",
-            dtype.name(),
-            terminal::bytes(bytes)
-        );
-    }
+    text += &types.table();
     if super::verbosity() > 0 {
         text += "\n";
         for tensor in plan.tensors() {
@@ -173,42 +163,24 @@ fn describe(plan: &Plan<'_>, recipe: Recipe) -> String {
             text += &format!("  {} {from} -> {to}\n", terminal::plain(tensor.source.name));
         }
     }
-    let notes = notes(plan);
+    let tensors = plan.tensors().iter();
+    let notes = recipe::sentences(
+        tensors.flat_map(|tensor| notes_on(tensor).map(|note| (note, tensor.source.name))),
+    );
     if !notes.is_empty() {
         text += "\n";
     }
-    for (note, names) in notes {
-        text += &format!("  {}: {note}\n", listed(&names));
+    for note in notes {
+        text += &format!("  {}\n", terminal::plain(&note));
     }
     text += "\n";
     text
 }
 
-/// What the user should know, each with the tensors that it is about, in the order of the file.
-fn notes<'a>(plan: &'a Plan<'_>) -> Vec<(String, Vec<&'a str>)> {
-    let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
-    for tensor in plan.tensors() {
-        for note in notes_on(tensor) {
-            match notes.iter_mut().find(|other| other.0 == note) {
-                Some((_, names)) => names.push(tensor.source.name),
-                None => notes.push((note, vec![tensor.source.name])),
-            }
-        }
-    }
-    notes
-}
-
+/// What the user should know about a tensor.
 fn notes_on(tensor: &Planned<'_>) -> impl Iterator<Item = String> {
     let choice = tensor.choice;
-    let fallback = choice.fallback_from.map(|wanted| {
-        format!(
-            "{} needs rows of {}, {} is not a multiple; using {}",
-            wanted.name(),
-            wanted.block_len(),
-            tensor.source.dims.first().copied().unwrap_or(1),
-            choice.dtype.name(),
-        )
-    });
+    let fallback = choice.fallback_note(tensor.source.dims.first().copied().unwrap_or(1));
     let kept = choice.kept_instead_of.map(|wanted| {
         format!(
             "stay {} instead of {} (--requantize-experts would change them)",
@@ -228,22 +200,4 @@ fn notes_on(tensor: &Planned<'_>) -> impl Iterator<Item = String> {
         .importance_missing
         .then(|| "not in the importance matrix; all columns count the same".to_owned());
     [fallback, kept, again, unknown].into_iter().flatten()
-}
-
-/// Tensor names without layer numbers: `attn_q, attn_k (48 tensors)`.
-fn listed(names: &[&str]) -> String {
-    let mut kinds: Vec<&str> = Vec::new();
-    for name in names {
-        let kind = layer_of(name).map_or(*name, |(_, part)| part);
-        let kind = kind.strip_suffix(".weight").unwrap_or(kind);
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
-    }
-    let kinds: Vec<_> = kinds.into_iter().map(terminal::plain).collect();
-    let kinds = kinds.join(", ");
-    match names.len() {
-        1 => kinds,
-        count => format!("{kinds} ({count} tensors)"),
-    }
 }

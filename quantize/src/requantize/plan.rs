@@ -105,12 +105,6 @@ impl<'a> Plan<'a> {
         self.tensors.iter().map(|tensor| tensor.bytes).sum()
     }
 
-    /// Bits per weight over the whole output.
-    pub fn bits_per_weight(&self) -> f64 {
-        let elements: u64 = self.tensors.iter().map(Planned::elements).sum();
-        self.data_bytes() as f64 * 8.0 / elements.max(1) as f64
-    }
-
     /// The model that it is the plan of.
     pub fn gguf(&self) -> &'a Gguf {
         self.gguf
