@@ -53,7 +53,7 @@ impl Repl {
             talking,
             file,
             kept: Some(session.conversation().clone()),
-            held: Held::Here(Box::new(session)),
+            held: Held::Here(Box::new(session), Ok(())),
             input: Input::new(terminal::stdout_has_color())?,
             toolbox,
             thinking,
@@ -81,7 +81,7 @@ impl Repl {
 
     /// Lets the session be saved, if something was said, and prepared while the person reads.
     fn let_go(&mut self) {
-        let Held::Here(session) = &self.held else {
+        let Held::Here(session, _) = &self.held else {
             return;
         };
         let is_new = Some(session.conversation()) != self.kept.as_ref();

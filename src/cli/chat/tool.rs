@@ -4,9 +4,10 @@
 //! reported to it as such, so that it can try something else, and to the person.
 
 use crate::cli::interrupt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// More than this of a tool's output helps no model: 200,000 bytes are some 50,000 tokens.
@@ -29,17 +30,13 @@ pub fn run(command: &str, arguments: &str, limit: Duration) -> Outcome {
         Ok(child) => child,
         Err(error) => return Outcome::Failed(format!("the tool could not be started: {error}")),
     };
-    let input = child.stdin.take();
-    let arguments = arguments.to_string();
-    // Threads, because a tool may write before it has read all of its input.
-    std::thread::spawn(move || {
-        if let Some(mut input) = input {
-            // A tool that reads nothing closes the pipe: no error of ours.
-            let _ = input.write_all(arguments.as_bytes());
+    let (output, errors) = match attend(&mut child, arguments) {
+        Ok(collected) => collected,
+        Err(error) => {
+            stop(&mut child);
+            return Outcome::Failed(format!("the tool could not be listened to: {error}"));
         }
-    });
-    let output = read_all(child.stdout.take());
-    let errors = read_all(child.stderr.take());
+    };
     let end = wait(&mut child, limit);
     stop(&mut child);
     // Whoever inherited the pipe may hold it open, so what came until now has to do.
@@ -86,10 +83,27 @@ fn shell(command: &str) -> Command {
     process
 }
 
+/// Gives a tool its input, and collects what it writes and what it complains of. In threads, because a tool may write before it has
+/// read all of its input.
+fn attend(child: &mut Child, arguments: &str) -> io::Result<(Collected, Collected)> {
+    let input = child.stdin.take();
+    let arguments = arguments.to_string();
+    thread::Builder::new().spawn(move || {
+        if let Some(mut input) = input {
+            // A tool that reads nothing closes the pipe: no error of ours.
+            let _ = input.write_all(arguments.as_bytes());
+        }
+    })?;
+    Ok((
+        read_all(child.stdout.take())?,
+        read_all(child.stderr.take())?,
+    ))
+}
+
 /// Collects a stream in the background; delivers what came, also when it never ends.
-fn read_all(stream: Option<impl Read + Send + 'static>) -> Collected {
+fn read_all(stream: Option<impl Read + Send + 'static>) -> io::Result<Collected> {
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         let Some(mut stream) = stream else { return };
         let mut buffer = [0; 8192];
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -97,8 +111,8 @@ fn read_all(stream: Option<impl Read + Send + 'static>) -> Collected {
                 return;
             }
         }
-    });
-    Collected { receiver }
+    })?;
+    Ok(Collected { receiver })
 }
 
 struct Collected {
@@ -126,7 +140,7 @@ fn wait(child: &mut Child, limit: Duration) -> End {
             Ok(Some(status)) => return End::Status(status),
             _ if interrupt::requested() => return End::Interrupted,
             _ if start.elapsed() >= limit => return End::TimedOut,
-            _ => std::thread::sleep(pause),
+            _ => thread::sleep(pause),
         }
         pause = (pause * 2).min(Duration::from_millis(50));
     }
