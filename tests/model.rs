@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use fourfold::model::{Batch, KvType, Logits, Model, Options, RopeForm};
 use fourfold_convert::{Checkpoint, Plan};
+use fourfold_quantize::block::decode_rows;
 use fourfold_quantize::dtype::DType;
 use fourfold_quantize::gguf::{Gguf, Layout, WriteOptions, Writer};
 
@@ -259,6 +260,63 @@ fn factors_beside_matrices_are_applied() {
         all_logits(&model, &tokens),
         all_logits(&tiny(Options::default()), &tokens)
     );
+}
+
+/// Random blocks of a type that is only read, whose values are about as large as the weights of a model.
+fn random_blocks(dtype: DType, count: usize) -> Vec<u8> {
+    let mut state = 1u64;
+    let mut random = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let mut bytes = vec![0; count * dtype.block_bytes()];
+    for block in bytes.chunks_exact_mut(dtype.block_bytes()) {
+        block.fill_with(&mut random);
+        // 2^-12 as an f16: the factor of the scales, which comes first.
+        block[..2].copy_from_slice(&[0x00, 0x0c]);
+    }
+    bytes
+}
+
+#[test]
+fn attention_outputs_in_types_that_are_only_read() {
+    // Every token uses all experts of this one, so that none is chosen for another because of a rounding.
+    let source = Gguf::open(&fixture("reference/truncated_rope.gguf")).unwrap();
+    let tokens = tokens("reference/truncated_rope.tokens.u32");
+    let read = DType::TABLE.iter().map(|row| row.dtype);
+    let read = read.filter(|dtype| dtype.holds_weights() && !dtype.can_be_written());
+    for dtype in read {
+        let (mut blocks, mut decoded) = (tensors_of(&source), tensors_of(&source));
+        let mut replaced = 0;
+        for (block, float) in blocks.iter_mut().zip(&mut decoded) {
+            if block.0.ends_with("attn_output.weight") {
+                let values = block.2.iter().product::<u64>() as usize;
+                (block.1, block.3) = (dtype, random_blocks(dtype, values / 256));
+                let mut floats = vec![0.0f32; values];
+                decode_rows(dtype, &block.3, &mut floats).unwrap();
+                float.1 = DType::F32;
+                float.3 = floats.iter().flat_map(|it| it.to_le_bytes()).collect();
+                replaced += 1;
+            }
+        }
+        assert_eq!(replaced, 2);
+        let (folder, quick, _) = rewritten(&source, &blocks, &WriteOptions::default());
+        let (other, _, _) = rewritten(&source, &decoded, &WriteOptions::default());
+        let logits = |folder: &tempfile::TempDir| {
+            let path = folder.path().join("model.gguf");
+            let model = Model::open_with(path, exact(RopeForm::Exact)).unwrap();
+            all_logits(&model, &tokens)
+        };
+        let expected = logits(&folder);
+        assert!(expected == logits(&other), "{dtype:?}: decoded weights");
+        let found = all_logits(&quick, &tokens);
+        assert!(found == in_pieces(&quick, &tokens, &[1, 30]), "{dtype:?}");
+        let difference = difference(&found, &expected);
+        println!("{dtype:?}: {difference}");
+        assert!(difference < 0.05 && difference > 1e-6, "{difference}");
+    }
 }
 
 /// Logits of every token, computed in batches of the given lengths, over and over.

@@ -241,10 +241,10 @@ fn files_from_ollama_are_shown_and_explained() {
 #[test]
 fn files_with_types_that_cannot_be_computed_with_are_shown() {
     let folder = TempDir::new().unwrap();
-    let path = path_in(&folder, "iq2.gguf");
-    std::fs::write(&path, foreign("gpt-oss", 16, 66)).unwrap();
+    let path = path_in(&folder, "iq1.gguf");
+    std::fs::write(&path, foreign("gpt-oss", 19, 50)).unwrap();
     let text = stdout(&run(&["inspect", &path]));
-    assert!(text.contains("can show tensors of type IQ2_XXS"), "{text}");
+    assert!(text.contains("can show tensors of type IQ1_S"), "{text}");
     let text = stdout(&run(&["inspect", &path, "--check"]));
     assert!(text.contains("every block of 0 tensors is fine"), "{text}");
     assert!(
@@ -252,14 +252,47 @@ fn files_with_types_that_cannot_be_computed_with_are_shown() {
         "{text}"
     );
     let message = failure(&["quantize", &path, &path_in(&folder, "out.gguf"), "Q8_0"]);
-    assert!(message.contains("IQ2_XXS"), "{message}");
+    assert!(message.contains("IQ1_S"), "{message}");
+}
+
+#[test]
+fn types_that_are_only_read_can_be_turned_into_others() {
+    let folder = TempDir::new().unwrap();
+    let (path, out) = (path_in(&folder, "iq3.gguf"), path_in(&folder, "out.gguf"));
+    let golden = |suffix: &str| {
+        let name = format!("quantize/tests/vectors/quant/IQ3_S.rand.{suffix}");
+        std::fs::read(fixture(&name)).unwrap()
+    };
+    let name = "blk.0.attn_output.weight";
+    let mut layout = Layout::new(open(&tiny()).metadata().clone());
+    layout.add_tensor(name, DType::IQ3_S, &[256, 8]).unwrap();
+    let writer = Writer::begin(layout, path.as_ref(), &WriteOptions::default()).unwrap();
+    writer.write_at(0, 0, &golden("q")).unwrap();
+    writer.finish().unwrap();
+
+    let text = stdout(&run(&["inspect", &path, "--tensors", "--check"]));
+    for expected in ["IQ3_S", "every block of 1 tensors is fine"] {
+        assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+    }
+    assert!(run(&["quantize", &path, &out, "F32"]).status.success());
+    let written = open(&out);
+    assert_eq!(written.tensor(name).unwrap().dtype, DType::F32);
+    assert_eq!(written.tensor(name).unwrap().bytes, golden("f32"));
+
+    let back = "attn_output=iq3_s";
+    let refused = run(&["quantize", &out, &path, "F32", "--tensor-type", back]);
+    let message = stderr(&refused);
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    let expected = "\"iq3_s\" is not a type that tensors can be turned into; F32, F16";
+    assert!(message.contains(expected), "{message}");
+    assert!(!message.contains("IQ3"), "{message}");
 }
 
 #[test]
 fn a_name_from_a_file_cannot_drive_the_terminal() {
     let folder = TempDir::new().unwrap();
     let path = path_in(&folder, "escape.gguf");
-    std::fs::write(&path, foreign("\x1b[2Jevil\x07", 16, 66)).unwrap();
+    std::fs::write(&path, foreign("\x1b[2Jevil\x07", 19, 50)).unwrap();
     let text = stdout(&run(&["inspect", &path]));
     assert!(!text.contains('\x1b') && !text.contains('\x07'), "{text:?}");
     assert!(text.contains("\\u{1b}[2Jevil\\u{7}"), "{text}");

@@ -1,6 +1,6 @@
 //! One row per tensor type: the number it has in a file, its name, and the size of its block.
 
-/// A tensor type that this program can read, write and compute with.
+/// A tensor type that this program can read and compute with, and write unless [`DType::can_be_written`] says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(
     missing_docs,
@@ -23,6 +23,11 @@ pub enum DType {
     Q6_K,
     IQ4_NL,
     IQ4_XS,
+    IQ2_XXS,
+    IQ2_XS,
+    IQ2_S,
+    IQ3_XXS,
+    IQ3_S,
     MXFP4,
     NVFP4,
     /// Integer tensors are carried and listed, never computed with.
@@ -65,6 +70,11 @@ impl DType {
         row(DType::Q6_K, 14, "Q6_K", 256, 210),
         row(DType::IQ4_NL, 20, "IQ4_NL", 32, 18),
         row(DType::IQ4_XS, 23, "IQ4_XS", 256, 136),
+        row(DType::IQ2_XXS, 16, "IQ2_XXS", 256, 66),
+        row(DType::IQ2_XS, 17, "IQ2_XS", 256, 74),
+        row(DType::IQ2_S, 22, "IQ2_S", 256, 82),
+        row(DType::IQ3_XXS, 18, "IQ3_XXS", 256, 98),
+        row(DType::IQ3_S, 21, "IQ3_S", 256, 110),
         row(DType::MXFP4, 39, "MXFP4", 32, 17),
         row(DType::NVFP4, 40, "NVFP4", 64, 36),
         row(DType::I8, 24, "I8", 1, 1),
@@ -119,6 +129,12 @@ impl DType {
     pub fn holds_weights(self) -> bool {
         use DType::{F64, I8, I16, I32, I64};
         !matches!(self, I8 | I16 | I32 | I64 | F64)
+    }
+
+    /// Whether weights can be turned into it. IQ2 and IQ3 are only read, as `block::grid` explains.
+    pub fn can_be_written(self) -> bool {
+        use DType::{IQ2_S, IQ2_XS, IQ2_XXS, IQ3_S, IQ3_XXS};
+        self.holds_weights() && !matches!(self, IQ2_XXS | IQ2_XS | IQ2_S | IQ3_XXS | IQ3_S)
     }
 
     /// Bytes of a row of `columns` elements; `None` if the row does not hold whole blocks or the size overflows.

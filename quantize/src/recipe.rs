@@ -73,11 +73,11 @@ impl Override {
                 text: text.into(),
                 error: Box::new(error),
             })?;
-        let dtype = DType::from_name(type_name).filter(|dtype| dtype.holds_weights());
+        let dtype = DType::from_name(type_name).filter(|dtype| dtype.can_be_written());
         let dtype = dtype.ok_or_else(|| {
             let known: Vec<_> = DType::TABLE
                 .iter()
-                .filter(|row| row.dtype.holds_weights())
+                .filter(|row| row.dtype.can_be_written())
                 .map(|row| row.name)
                 .collect();
             Error::OverrideType {

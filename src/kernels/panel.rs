@@ -244,6 +244,11 @@ pub(super) unsafe fn start<I: Isa, C: Class>(
             _ if other => (*record).start128,
             16 => (*record).start16,
             32 => (*record).start32[half],
+            // Four times what 32 would take off: no record has a number of its own for this.
+            128 if !I::PAIRS && C::SPLIT => {
+                let by32 = (*record).start32[half].wrapping_sub(MAGIC_BITS);
+                MAGIC_BITS.wrapping_add(by32.wrapping_mul(4))
+            }
             128 if !I::PAIRS => (*record).start128,
             _ => MAGIC_BITS,
         }

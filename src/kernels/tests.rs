@@ -30,7 +30,7 @@ impl Random {
     }
 }
 
-const TYPES: [DType; 17] = [
+const TYPES: [DType; 22] = [
     DType::F32,
     DType::F16,
     DType::BF16,
@@ -46,6 +46,11 @@ const TYPES: [DType; 17] = [
     DType::Q6_K,
     DType::IQ4_NL,
     DType::IQ4_XS,
+    DType::IQ2_XXS,
+    DType::IQ2_XS,
+    DType::IQ2_S,
+    DType::IQ3_XXS,
+    DType::IQ3_S,
     DType::MXFP4,
     DType::NVFP4,
 ];
@@ -61,6 +66,7 @@ fn every_type_that_can_be_multiplied_is_tested() {
 fn f16_fields(dtype: DType) -> &'static [usize] {
     match dtype {
         DType::Q8_0 | DType::Q4_0 | DType::Q5_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S => &[0],
         DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
         DType::Q2_K => &[80, 82],
         DType::Q3_K => &[108],

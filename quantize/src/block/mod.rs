@@ -5,6 +5,9 @@
 //! same bytes. `codec` is the only list of types here: see docs/adding-a-quant.md.
 
 pub mod float;
+pub mod grid;
+pub mod iq2;
+pub mod iq3;
 pub mod iq4_nl;
 pub mod iq4_xs;
 pub mod lanes;
@@ -118,6 +121,9 @@ pub enum Mismatch {
     /// Integers and F64 have no decoder.
     #[error("{0:?} holds no weights: it can be copied, not encoded or decoded")]
     NotWeights(DType),
+    /// IQ2 and IQ3 have no encoder.
+    #[error("weights in {0:?} can be read, but not made")]
+    NotWritten(DType),
     /// The row length is not whole blocks.
     #[error("a row of {columns} values is not whole blocks of {dtype:?} ({} values each)", dtype.block_len())]
     Columns {
@@ -171,6 +177,11 @@ fn codec(dtype: DType) -> Option<Codec> {
         DType::Q6_K => Codec::of::<256, q6_k::BlockQ6K>(),
         DType::IQ4_NL => Codec::of::<32, iq4_nl::BlockIq4Nl>(),
         DType::IQ4_XS => Codec::of::<256, iq4_xs::BlockIq4Xs>(),
+        DType::IQ2_XXS => Codec::of::<256, iq2::BlockIq2Xxs>(),
+        DType::IQ2_XS => Codec::of::<256, iq2::BlockIq2Xs>(),
+        DType::IQ2_S => Codec::of::<256, iq2::BlockIq2S>(),
+        DType::IQ3_XXS => Codec::of::<256, iq3::BlockIq3Xxs>(),
+        DType::IQ3_S => Codec::of::<256, iq3::BlockIq3S>(),
         DType::MXFP4 => Codec::of::<32, mxfp4::BlockMxfp4>(),
         DType::NVFP4 => Codec::of::<64, nvfp4::BlockNvfp4>(),
         DType::I8 | DType::I16 | DType::I32 | DType::I64 | DType::F64 => return None,
@@ -295,6 +306,9 @@ pub fn encode_rows_on(
     out: &mut [u8],
 ) -> Result<(), Mismatch> {
     let codec = codec(dtype).ok_or(Mismatch::NotWeights(dtype))?;
+    if !dtype.can_be_written() {
+        return Err(Mismatch::NotWritten(dtype));
+    }
     let row_bytes = match dtype.row_bytes(columns) {
         Some(bytes) if bytes > 0 => bytes,
         _ => return Err(Mismatch::Columns { dtype, columns }),

@@ -267,7 +267,13 @@ fn overrides_come_first_and_refuse_to_spoil_experts() {
     let message = check_overrides(&options.overrides, [experts].into_iter()).unwrap_err();
     assert!(message.to_string().contains("\"ATTN_Q\""), "{message}");
 
-    for text in ["attn_q", "(=q8_0", "attn_q=q9", "attn_q=i32"] {
+    for text in [
+        "attn_q",
+        "(=q8_0",
+        "attn_q=q9",
+        "attn_q=i32",
+        "attn_q=iq3_s",
+    ] {
         let message = Override::parse(text).unwrap_err().to_string();
         assert!(message.contains(text), "{message}");
     }

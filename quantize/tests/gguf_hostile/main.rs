@@ -21,7 +21,7 @@ const ARRAY: u32 = 9;
 const F32: u32 = 0;
 const Q8_0: u32 = 8;
 const Q4_K: u32 = 12;
-const IQ2_XXS: u32 = 16;
+const IQ1_S: u32 = 19;
 
 /// Bytes of a GGUF file in the making.
 #[derive(Clone, Default)]

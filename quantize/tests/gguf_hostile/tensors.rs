@@ -160,13 +160,13 @@ fn a_type_that_does_not_exist() {
 #[test]
 fn a_type_that_exists_but_is_not_supported_is_named() {
     let bytes = Bytes::header(3, 1, 0)
-        .tensor("t", &[256], IQ2_XXS, 0)
-        .data(66);
+        .tensor("t", &[256], IQ1_S, 0)
+        .data(50);
     assert_fault!(
         bytes.fault(),
         Fault::UnsupportedType {
-            id: IQ2_XXS,
-            type_name: "IQ2_XXS",
+            id: IQ1_S,
+            type_name: "IQ1_S",
             ..
         }
     );

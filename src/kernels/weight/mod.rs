@@ -4,6 +4,7 @@
 //! lane `r`: columns `4j..4j+4` of row `r`), a scale for each row, or two where a type has one for every 16 columns, and with some types
 //! a minimum for each row. What the bytes range over decides the [`Class`], and so which matrix product fits.
 
+mod grid;
 mod iq4;
 mod mxfp4;
 mod nvfp4;
@@ -16,7 +17,9 @@ mod q8_0;
 
 use super::isa::Isa;
 use super::panel::{MAGIC, MAGIC_BITS};
+use fourfold_quantize::block::{iq2, iq3};
 use fourfold_quantize::dtype::DType;
+use grid::OnGrid;
 
 /// Columns of a step.
 pub const STEP: usize = 32;
@@ -76,6 +79,10 @@ class!(
 class!(
     /// Weights of -32 to 31 with two scales.
     Split, 32, 63, true, false
+);
+class!(
+    /// Weights of eight bits with two scales.
+    SplitWide, 128, 255, true, false
 );
 class!(
     /// Unsigned weights of two bits with two scales and minima.
@@ -271,6 +278,11 @@ pub fn with<V: Visitor>(dtype: DType, visitor: V) -> Option<V::Out> {
         DType::Q6_K => visitor.visit::<q6_k::Q6K>(),
         DType::IQ4_NL => visitor.visit::<iq4::Nl>(),
         DType::IQ4_XS => visitor.visit::<iq4::Xs>(),
+        DType::IQ2_XXS => visitor.visit::<OnGrid<iq2::BlockIq2Xxs, Wide>>(),
+        DType::IQ2_XS => visitor.visit::<OnGrid<iq2::BlockIq2Xs, SplitWide>>(),
+        DType::IQ2_S => visitor.visit::<OnGrid<iq2::BlockIq2S, SplitWide>>(),
+        DType::IQ3_XXS => visitor.visit::<OnGrid<iq3::BlockIq3Xxs, Wide>>(),
+        DType::IQ3_S => visitor.visit::<OnGrid<iq3::BlockIq3S, Small>>(),
         _ => return None,
     })
 }

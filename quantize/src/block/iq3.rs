@@ -1,0 +1,95 @@
+//! IQ3_XXS and IQ3_S: four weights an entry of a grid of 256 or 512 entries; a four-bit scale for 32.
+
+use super::grid::{Grid, even, expand, signed, tables};
+use super::number::from_f16;
+
+static XXS: [[u8; 4]; 256] = expand(tables::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
+static S: [[u8; 4]; 512] = expand(tables::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
+
+/// Two entries, which share a byte of signs.
+#[inline(always)]
+fn both([a, b]: [[u8; 4]; 2]) -> [u8; 8] {
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
+}
+
+/// `value = ((d * (0.5 + scale)) * 0.5) * weight`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct BlockIq3Xxs {
+    /// Factor of the scales, f16.
+    pub d: [u8; 2],
+    /// Entries' numbers, eight for each sub-block.
+    pub qs: [[[u8; 2]; 4]; 8],
+    /// A little-endian u32 for each sub-block: seven signs for each two entries, and the scale in the high four bits.
+    pub signs: [[u8; 4]; 8],
+}
+
+const _: () = assert!(size_of::<BlockIq3Xxs>() == 98);
+
+// SAFETY: repr(C), bytes only.
+unsafe impl Grid for BlockIq3Xxs {
+    #[inline(always)]
+    fn d(&self) -> [u8; 2] {
+        self.d
+    }
+
+    #[inline(always)]
+    fn scales(&self, b: usize) -> [f32; 2] {
+        let code = f32::from(self.signs[b][3] >> 4);
+        [from_f16(self.d) * (0.5 + code) * 0.5; 2]
+    }
+
+    #[inline(always)]
+    fn weights(&self, b: usize) -> [[u8; 8]; 4] {
+        let signs = u32::from_le_bytes(self.signs[b]);
+        let mut out = [[0; 8]; 4];
+        for (l, (out, two)) in out.iter_mut().zip(self.qs[b]).enumerate() {
+            let entry = |half: usize| XXS[usize::from(two[half])];
+            *out = signed(both([entry(0), entry(1)]), even(signs >> (7 * l)));
+        }
+        out
+    }
+}
+
+/// `value = (d * (1 + 2 * scale)) * weight`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct BlockIq3S {
+    /// Factor of the scales, f16.
+    pub d: [u8; 2],
+    /// Low eight bits of the entries' numbers, eight for each sub-block.
+    pub qs: [[[u8; 2]; 4]; 8],
+    /// Their ninth bits, a byte for each sub-block.
+    pub qh: [u8; 8],
+    /// Eight signs for each two entries.
+    pub signs: [[u8; 4]; 8],
+    /// A scale for each sub-block, two to a byte, the even one low.
+    pub scales: [u8; 4],
+}
+
+const _: () = assert!(size_of::<BlockIq3S>() == 110);
+
+// SAFETY: repr(C), bytes only.
+unsafe impl Grid for BlockIq3S {
+    #[inline(always)]
+    fn d(&self) -> [u8; 2] {
+        self.d
+    }
+
+    #[inline(always)]
+    fn scales(&self, b: usize) -> [f32; 2] {
+        let code = self.scales[b / 2] >> (4 * (b % 2)) & 15;
+        [from_f16(self.d) * f32::from(1 + 2 * code); 2]
+    }
+
+    #[inline(always)]
+    fn weights(&self, b: usize) -> [[u8; 8]; 4] {
+        let mut out = [[0; 8]; 4];
+        for (l, (out, two)) in out.iter_mut().zip(self.qs[b]).enumerate() {
+            let high = |half: usize| usize::from(self.qh[b] >> (2 * l + half) & 1) << 8;
+            let entry = |half: usize| S[usize::from(two[half]) | high(half)];
+            *out = signed(both([entry(0), entry(1)]), self.signs[b][l]);
+        }
+        out
+    }
+}

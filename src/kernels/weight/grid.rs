@@ -1,0 +1,70 @@
+//! IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS and IQ3_S: weights from tables too large for vectors, looked up row by row.
+//!
+//! Models hold one small tensor in each layer in such a type, so all five share this one way, by the decoders' own functions.
+
+use super::{Class, Codes, Rows, SCALE_UNIT, STEP, Step, Weight, bytes32};
+use crate::kernels::isa::Isa;
+use crate::kernels::panel::halves;
+use fourfold_quantize::block::grid::Grid;
+use std::marker::PhantomData;
+
+/// Most lanes of a vector.
+const LANES: usize = 16;
+
+/// Blocks of 256 that decode to weights of the class.
+pub struct OnGrid<B, C>(PhantomData<(B, C)>);
+
+/// The block of a step.
+/// # Safety
+/// The row holds the step.
+#[inline(always)]
+unsafe fn block<'a, B: Grid>(row: *const u8, step: usize) -> &'a B {
+    // SAFETY: any bytes are a block, at any address.
+    unsafe { &*row.cast::<B>().add(step / 8) }
+}
+
+impl<B: Grid, C: Class> Weight for OnGrid<B, C> {
+    type Class = C;
+
+    #[inline(always)]
+    unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes) {
+        for index in 0..count {
+            let step = first + index;
+            // SAFETY: promised by the caller.
+            unsafe {
+                let scales = block::<B>(row, step).scales(step % 8);
+                for half in 0..halves::<C>() {
+                    let scale = scales[half] * SCALE_UNIT;
+                    codes.set_scale(index * halves::<C>() + half, scale.to_bits());
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn scale<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
+        isa.as_floats(codes)
+    }
+
+    #[inline(always)]
+    unsafe fn unpack<I: Isa>(isa: I, rows: Rows, step: usize, to: *mut Step<I>) {
+        let mut signed = [[[0; 8]; 4]; LANES];
+        for (lane, signed) in signed[..I::LANES].iter_mut().enumerate() {
+            // SAFETY: the caller's rows hold the step's block.
+            *signed = unsafe { block::<B>(rows.row(lane), step) }.weights(step % 8);
+        }
+        let start = signed.as_ptr().cast();
+        let stride = STEP;
+        // SAFETY: 32 bytes for each lane.
+        let mut out = unsafe { bytes32(isa, Rows { start, stride }) };
+        let offset = match C::OFFSET {
+            128 if I::PAIRS => 0,
+            offset => i32::from_le_bytes([offset as u8; 4]),
+        };
+        for vector in &mut out {
+            *vector = isa.add_bytes(*vector, isa.splat_int(offset));
+        }
+        // SAFETY: promised by the caller.
+        unsafe { to.write(out) };
+    }
+}
