@@ -3,11 +3,16 @@
 //! Lanes are rows here too: `result = fma(weight, input, result)` for one column after another, which is the same on every instruction set
 //! and with any number of tokens.
 
+mod one;
+mod types;
+
 use super::isa::{Isa, Task, prefetch, prefetch_near};
 use super::panel::{Panel, ROWS, Results, Tokens};
 use super::weight::Rows;
 use fourfold_quantize::block::decode_rows;
 use fourfold_quantize::dtype::DType;
+use one::One;
+use types::{Bf16, F16, F32, Float};
 
 /// Columns turned at a time, a multiple of every type's block: 32 KiB, which the first-level cache holds beside the inputs.
 const COLUMNS: usize = 256;
@@ -33,6 +38,13 @@ pub unsafe fn multiply<I: Isa>(
     count: usize,
     results: &mut Results,
 ) {
+    if count == 1 && panel.dtype.is_float() && columns.is_multiple_of(8) {
+        return isa.call(One {
+            panel,
+            input: &values[tokens.at(0) * columns..][..columns],
+            results: &mut results.0[0],
+        });
+    }
     for top in (0..ROWS).step_by(HEIGHT) {
         let part = Panel {
             rows: panel.rows.wrapping_add(top * panel.stride),
@@ -107,8 +119,8 @@ unsafe fn multiply_part<I: Isa>(
 /// # Safety
 /// The rows hold that much.
 unsafe fn decode(part: Panel, length: usize, width: usize, decoded: &mut Vec<f32>) -> Panel {
-    // Turning takes four columns at a time.
-    let stride = width.next_multiple_of(4);
+    // Turning takes eight columns at a time.
+    let stride = width.next_multiple_of(8);
     decoded.resize(HEIGHT * stride, 0.0);
     for (row, out) in decoded.chunks_exact_mut(stride).enumerate() {
         let start = part.rows.wrapping_add(row * part.stride);
@@ -143,6 +155,17 @@ impl Task for Turn {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
+        match self.part.dtype {
+            DType::F32 => self.turn::<I, F32>(isa),
+            DType::F16 => self.turn::<I, F16>(isa),
+            _ => self.turn::<I, Bf16>(isa),
+        }
+    }
+}
+
+impl Turn {
+    #[inline(always)]
+    fn turn<I: Isa, F: Float>(self, isa: I) {
         for group in 0..HEIGHT / I::LANES {
             let rows = self.part.group::<I>(group);
             let out = self.chunk.cast::<f32>();
@@ -156,55 +179,18 @@ impl Task for Turn {
                 }
                 let end = self.width * (row + 1) / I::LANES;
                 while column < end {
-                    // SAFETY: the rows hold `width` columns rounded up to four, or eight of 16 bits, and the chunk has room for them.
-                    column += unsafe {
-                        let out = out.wrapping_add(column * I::LANES);
-                        match self.part.dtype {
-                            DType::F32 => turn_four(isa, rows.at(column * 4), out),
-                            dtype => turn_eight(isa, dtype, rows.at(column * 2), out),
+                    // SAFETY: the rows hold `width` columns rounded up to eight, and the chunk has room for them.
+                    unsafe {
+                        let turned = F::eight(isa, rows.at(column * F::BYTES));
+                        for j in 0..8 {
+                            isa.store(out.add((column + j) * I::LANES), turned[j]);
                         }
-                    };
+                    }
+                    column += 8;
                 }
             }
         }
     }
-}
-
-/// Turns four columns of f32, and returns four.
-/// # Safety
-/// The rows hold them, and `out` has room.
-#[inline(always)]
-unsafe fn turn_four<I: Isa>(isa: I, rows: Rows, out: *mut f32) -> usize {
-    // SAFETY: promised by the caller.
-    unsafe {
-        for (j, vector) in rows.columns(isa, 0).into_iter().enumerate() {
-            isa.store_ints(out.add(j * I::LANES).cast(), vector);
-        }
-    }
-    4
-}
-
-/// Turns eight columns of 16-bit numbers, two at a time, and returns eight.
-/// # Safety
-/// As for [`turn_four`].
-#[inline(always)]
-unsafe fn turn_eight<I: Isa>(isa: I, dtype: DType, rows: Rows, out: *mut f32) -> usize {
-    // SAFETY: promised by the caller.
-    unsafe {
-        for (j, pair) in rows.columns(isa, 0).into_iter().enumerate() {
-            let (low, high) = (
-                isa.and(pair, isa.splat_int(0xffff)),
-                isa.shift_right(pair, 16),
-            );
-            let both = match dtype {
-                DType::F16 => [isa.widen_f16(low), isa.widen_f16(high)],
-                _ => [low, high].map(|half| isa.as_floats(isa.shift_left(half, 16))),
-            };
-            isa.store(out.add(2 * j * I::LANES), both[0]);
-            isa.store(out.add((2 * j + 1) * I::LANES), both[1]);
-        }
-    }
-    8
 }
 
 struct Multiply<'a> {
