@@ -5,7 +5,7 @@
 
 pub mod tables;
 
-use super::number::check_f16;
+use super::number::{check_f16, from_f16};
 use super::search::Search;
 use super::super_block::LEN;
 use super::{Block, Row};
@@ -15,10 +15,12 @@ use super::{Block, Row};
 /// # Safety
 /// As for [`Block`].
 pub unsafe trait Grid: Copy + 'static {
+    /// A scale is `d * (FACTORS[0] + FACTORS[1] * code)`, exactly: eleven bits times five.
+    const FACTORS: [f32; 2];
     /// Factor of the scales, f16.
     fn d(&self) -> [u8; 2];
-    /// The scales of the two halves of sub-block `b`.
-    fn scales(&self, b: usize) -> [f32; 2];
+    /// Four bits for the scales of each half of sub-block `b`.
+    fn codes(&self, b: usize) -> [u8; 2];
     /// What they are multiplied with: 32 signed bytes, none of them 0 or below -62.
     fn weights(&self, b: usize) -> [[u8; 8]; 4];
 }
@@ -32,7 +34,9 @@ unsafe impl<G: Grid> Block<LEN> for G {
     #[inline(always)]
     fn decode(&self, out: &mut [f32; LEN]) {
         for (b, out) in out.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let (scales, weights) = (self.scales(b), self.weights(b));
+            let scale =
+                |code| from_f16(self.d()) * (G::FACTORS[0] + G::FACTORS[1] * f32::from(code));
+            let (scales, weights) = (self.codes(b).map(scale), self.weights(b));
             for (index, (out, &weight)) in out.iter_mut().zip(weights.as_flattened()).enumerate() {
                 *out = scales[index / 16] * f32::from(weight as i8);
             }

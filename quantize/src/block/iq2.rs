@@ -1,26 +1,15 @@
 //! IQ2_XXS, IQ2_XS and IQ2_S: eight weights an entry of a grid of 8, 25 and 43, in 256, 512 and 1024 entries; four-bit scales.
 
 use super::grid::{Grid, even, expand, signed, tables};
-use super::number::from_f16;
 
 const MAGNITUDES: &[u8] = &[8, 25, 43];
 static XXS: [[u8; 8]; 256] = expand(tables::IQ2_XXS, MAGNITUDES);
 static XS: [[u8; 8]; 512] = expand(tables::IQ2_XS, MAGNITUDES);
 static S: [[u8; 8]; 1024] = expand(tables::IQ2_S, MAGNITUDES);
 
-/// The scale that four bits stand for.
-#[inline(always)]
-fn scale(d: [u8; 2], code: u8) -> f32 {
-    from_f16(d) * (0.5 + f32::from(code)) * 0.25
-}
+const FACTORS: [f32; 2] = [0.125, 0.25];
 
-/// Both scales of a sub-block.
-#[inline(always)]
-fn two_scales(d: [u8; 2], codes: u8) -> [f32; 2] {
-    [scale(d, codes & 15), scale(d, codes >> 4)]
-}
-
-/// `value = ((d * (0.5 + scale)) * 0.25) * weight`, a scale for 32.
+/// `value = (d * (0.125 + 0.25 * scale)) * weight`, a scale for 32.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct BlockIq2Xxs {
@@ -34,14 +23,16 @@ const _: () = assert!(size_of::<BlockIq2Xxs>() == 66);
 
 // SAFETY: repr(C), bytes only.
 unsafe impl Grid for BlockIq2Xxs {
+    const FACTORS: [f32; 2] = FACTORS;
+
     #[inline(always)]
     fn d(&self) -> [u8; 2] {
         self.d
     }
 
     #[inline(always)]
-    fn scales(&self, b: usize) -> [f32; 2] {
-        [scale(self.d, self.qs[b][7] >> 4); 2]
+    fn codes(&self, b: usize) -> [u8; 2] {
+        [self.qs[b][7] >> 4; 2]
     }
 
     #[inline(always)]
@@ -56,7 +47,7 @@ unsafe impl Grid for BlockIq2Xxs {
     }
 }
 
-/// `value = ((d * (0.5 + scale)) * 0.25) * weight`, a scale for 16.
+/// `value = (d * (0.125 + 0.25 * scale)) * weight`, a scale for 16.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct BlockIq2Xs {
@@ -72,14 +63,16 @@ const _: () = assert!(size_of::<BlockIq2Xs>() == 74);
 
 // SAFETY: repr(C), bytes only.
 unsafe impl Grid for BlockIq2Xs {
+    const FACTORS: [f32; 2] = FACTORS;
+
     #[inline(always)]
     fn d(&self) -> [u8; 2] {
         self.d
     }
 
     #[inline(always)]
-    fn scales(&self, b: usize) -> [f32; 2] {
-        two_scales(self.d, self.scales[b])
+    fn codes(&self, b: usize) -> [u8; 2] {
+        [self.scales[b] & 15, self.scales[b] >> 4]
     }
 
     #[inline(always)]
@@ -93,7 +86,7 @@ unsafe impl Grid for BlockIq2Xs {
     }
 }
 
-/// `value = ((d * (0.5 + scale)) * 0.25) * weight`, a scale for 16.
+/// `value = (d * (0.125 + 0.25 * scale)) * weight`, a scale for 16.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct BlockIq2S {
@@ -113,14 +106,16 @@ const _: () = assert!(size_of::<BlockIq2S>() == 82);
 
 // SAFETY: repr(C), bytes only.
 unsafe impl Grid for BlockIq2S {
+    const FACTORS: [f32; 2] = FACTORS;
+
     #[inline(always)]
     fn d(&self) -> [u8; 2] {
         self.d
     }
 
     #[inline(always)]
-    fn scales(&self, b: usize) -> [f32; 2] {
-        two_scales(self.d, self.scales[b])
+    fn codes(&self, b: usize) -> [u8; 2] {
+        [self.scales[b] & 15, self.scales[b] >> 4]
     }
 
     #[inline(always)]

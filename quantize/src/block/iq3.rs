@@ -1,7 +1,6 @@
 //! IQ3_XXS and IQ3_S: four weights an entry of a grid of 256 or 512 entries; a four-bit scale for 32.
 
 use super::grid::{Grid, even, expand, signed, tables};
-use super::number::from_f16;
 
 static XXS: [[u8; 4]; 256] = expand(tables::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
 static S: [[u8; 4]; 512] = expand(tables::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
@@ -12,7 +11,7 @@ fn both([a, b]: [[u8; 4]; 2]) -> [u8; 8] {
     [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
 }
 
-/// `value = ((d * (0.5 + scale)) * 0.5) * weight`.
+/// `value = (d * (0.25 + 0.5 * scale)) * weight`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct BlockIq3Xxs {
@@ -28,15 +27,16 @@ const _: () = assert!(size_of::<BlockIq3Xxs>() == 98);
 
 // SAFETY: repr(C), bytes only.
 unsafe impl Grid for BlockIq3Xxs {
+    const FACTORS: [f32; 2] = [0.25, 0.5];
+
     #[inline(always)]
     fn d(&self) -> [u8; 2] {
         self.d
     }
 
     #[inline(always)]
-    fn scales(&self, b: usize) -> [f32; 2] {
-        let code = f32::from(self.signs[b][3] >> 4);
-        [from_f16(self.d) * (0.5 + code) * 0.5; 2]
+    fn codes(&self, b: usize) -> [u8; 2] {
+        [self.signs[b][3] >> 4; 2]
     }
 
     #[inline(always)]
@@ -71,15 +71,16 @@ const _: () = assert!(size_of::<BlockIq3S>() == 110);
 
 // SAFETY: repr(C), bytes only.
 unsafe impl Grid for BlockIq3S {
+    const FACTORS: [f32; 2] = [1.0, 2.0];
+
     #[inline(always)]
     fn d(&self) -> [u8; 2] {
         self.d
     }
 
     #[inline(always)]
-    fn scales(&self, b: usize) -> [f32; 2] {
-        let code = self.scales[b / 2] >> (4 * (b % 2)) & 15;
-        [from_f16(self.d) * f32::from(1 + 2 * code); 2]
+    fn codes(&self, b: usize) -> [u8; 2] {
+        [self.scales[b / 2] >> (4 * (b % 2)) & 15; 2]
     }
 
     #[inline(always)]

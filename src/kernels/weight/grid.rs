@@ -2,7 +2,7 @@
 //!
 //! Models hold one small tensor in each layer in such a type, so all five share this one way, by the decoders' own functions.
 
-use super::{Class, Codes, Rows, SCALE_UNIT, STEP, Step, Weight, bytes32};
+use super::{Class, Codes, Rows, STEP, Step, Weight, bytes32, f16_scale, floats};
 use crate::kernels::isa::Isa;
 use crate::kernels::panel::halves;
 use fourfold_quantize::block::grid::Grid;
@@ -32,10 +32,12 @@ impl<B: Grid, C: Class> Weight for OnGrid<B, C> {
             let step = first + index;
             // SAFETY: promised by the caller.
             unsafe {
-                let scales = block::<B>(row, step).scales(step % 8);
+                let block = block::<B>(row, step);
+                let four_bits = block.codes(step % 8);
+                let d = u32::from(u16::from_le_bytes(block.d()));
                 for half in 0..halves::<C>() {
-                    let scale = scales[half] * SCALE_UNIT;
-                    codes.set_scale(index * halves::<C>() + half, scale.to_bits());
+                    let code = d | u32::from(four_bits[half]) << 16;
+                    codes.set_scale(index * halves::<C>() + half, code);
                 }
             }
         }
@@ -43,7 +45,10 @@ impl<B: Grid, C: Class> Weight for OnGrid<B, C> {
 
     #[inline(always)]
     fn scale<I: Isa>(isa: I, codes: I::Ints) -> I::Floats {
-        isa.as_floats(codes)
+        let d = f16_scale(isa, isa.and(codes, isa.splat_int(0xffff)));
+        let code = floats(isa, isa.shift_right(codes, 16), 0);
+        let [least, each] = B::FACTORS;
+        isa.mul(d, isa.fma(code, isa.splat(each), isa.splat(least)))
     }
 
     #[inline(always)]
