@@ -21,7 +21,12 @@ pub fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
     };
     for store in stores() {
         for manifest in parts.manifests() {
-            if let Some(manifest) = read(&store.join(manifest))? {
+            let path = store.join(manifest);
+            // What may as well be a mistyped path is not missed where nothing may be read.
+            if !is_name(name) && path.metadata().is_err() {
+                continue;
+            }
+            if let Some(manifest) = read(&path)? {
                 return weights(&store, &manifest)
                     .with_context(|| format!("Ollama's model {name:?}"))
                     .map(Some);
@@ -50,7 +55,12 @@ pub fn stores() -> Vec<PathBuf> {
         Some(folder) => vec![folder.into()],
         None => usual.collect(),
     };
-    stores.retain(|store| store.is_dir());
+    // One that may not be read is there: reading says so.
+    let is_there = |store: &PathBuf| match std::fs::metadata(store) {
+        Ok(about) => about.is_dir(),
+        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+    };
+    stores.retain(is_there);
     stores
 }
 

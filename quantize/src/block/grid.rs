@@ -48,21 +48,30 @@ unsafe impl<G: Grid> Block<LEN> for G {
     }
 }
 
-/// The grid that a packed table stands for: `LEVELS` to an entry, each an index into `values`.
+/// The grid that a packed table stands for: `LEVELS` to an entry, each an index into `values`; an entry is a number with the first in its lowest byte.
 pub const fn expand<const LEVELS: usize, const ENTRIES: usize>(
     packed: [u16; ENTRIES],
     values: &[u8],
-) -> [[u8; LEVELS]; ENTRIES] {
+) -> [u64; ENTRIES] {
     let bits = 16 / LEVELS;
-    let mut grid = [[0; LEVELS]; ENTRIES];
+    let mut grid = [0; ENTRIES];
     let mut at = 0;
     while at < ENTRIES * LEVELS {
         let (entry, level) = (at / LEVELS, at % LEVELS);
         let code = packed[entry] >> (level * bits) & ((1 << bits) - 1);
-        grid[entry][level] = values[code as usize];
+        grid[entry] |= (values[code as usize] as u64) << (8 * level);
         at += 1;
     }
     grid
+}
+
+/// An entry of a grid. Volatile, or the compiler collects several entries in one gather: no faster here, slow on CPUs that guard against Downfall, and
+/// unknown to the emulator of scripts/avx512_emulated.sh.
+#[inline(always)]
+pub fn entry<const ENTRIES: usize>(grid: &[u64; ENTRIES], index: usize) -> u64 {
+    let entry: *const u64 = &grid[index];
+    // SAFETY: made from a reference.
+    unsafe { entry.read_volatile() }
 }
 
 /// The eighth sign of seven: the number of minus signs is even.
@@ -74,13 +83,13 @@ pub fn even(signs: u32) -> u8 {
 
 /// Eight magnitudes with a minus where a bit of `signs` is set, the lowest for the first.
 #[inline(always)]
-pub fn signed(magnitudes: [u8; 8], signs: u8) -> [u8; 8] {
+pub fn signed(magnitudes: u64, signs: u8) -> [u8; 8] {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // All in one word. Byte i of `minus` is bit i of the signs.
     let spread = (u64::from(signs) * ONES) & 0x8040_2010_0804_0201;
     let minus = (spread + 0x7f * ONES) >> 7 & ONES;
     // -m is !m + 1, and as no magnitude is 0 nothing is carried into the next byte.
-    let flipped = u64::from_le_bytes(magnitudes) ^ (minus * 255);
+    let flipped = magnitudes ^ (minus * 255);
     (flipped + minus).to_le_bytes()
 }
 
@@ -98,7 +107,11 @@ mod tests {
                     *byte = byte.wrapping_neg();
                 }
             }
-            assert_eq!(signed(magnitudes, signs), expected, "{signs:08b}");
+            assert_eq!(
+                signed(u64::from_le_bytes(magnitudes), signs),
+                expected,
+                "{signs:08b}"
+            );
             assert_eq!(even(signs.into()).count_ones() % 2, 0);
             assert_eq!(even(signs.into()) & 127, signs & 127);
         }

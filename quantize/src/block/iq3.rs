@@ -1,15 +1,9 @@
 //! IQ3_XXS and IQ3_S: four weights an entry of a grid of 256 or 512 entries; a four-bit scale for 32.
 
-use super::grid::{Grid, even, expand, signed, tables};
+use super::grid::{Grid, entry, even, expand, signed, tables};
 
-static XXS: [[u8; 4]; 256] = expand(tables::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
-static S: [[u8; 4]; 512] = expand(tables::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
-
-/// Two entries, which share a byte of signs.
-#[inline(always)]
-fn both([a, b]: [[u8; 4]; 2]) -> [u8; 8] {
-    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]
-}
+static XXS: [u64; 256] = expand::<4, _>(tables::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
+static S: [u64; 512] = expand::<4, _>(tables::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
 
 /// `value = (d * (0.25 + 0.5 * scale)) * weight`.
 #[repr(C)]
@@ -44,8 +38,8 @@ unsafe impl Grid for BlockIq3Xxs {
         let signs = u32::from_le_bytes(self.signs[b]);
         let mut out = [[0; 8]; 4];
         for (l, (out, two)) in out.iter_mut().zip(self.qs[b]).enumerate() {
-            let entry = |half: usize| XXS[usize::from(two[half])];
-            *out = signed(both([entry(0), entry(1)]), even(signs >> (7 * l)));
+            let [low, high] = two.map(|number| entry(&XXS, number.into()));
+            *out = signed(low | high << 32, even(signs >> (7 * l)));
         }
         out
     }
@@ -87,9 +81,9 @@ unsafe impl Grid for BlockIq3S {
     fn weights(&self, b: usize) -> [[u8; 8]; 4] {
         let mut out = [[0; 8]; 4];
         for (l, (out, two)) in out.iter_mut().zip(self.qs[b]).enumerate() {
-            let high = |half: usize| usize::from(self.qh[b] >> (2 * l + half) & 1) << 8;
-            let entry = |half: usize| S[usize::from(two[half]) | high(half)];
-            *out = signed(both([entry(0), entry(1)]), self.signs[b][l]);
+            let ninth = |half: usize| usize::from(self.qh[b] >> (2 * l + half) & 1) << 8;
+            let entry = |half: usize| entry(&S, usize::from(two[half]) | ninth(half));
+            *out = signed(entry(0) | entry(1) << 32, self.signs[b][l]);
         }
         out
     }

@@ -11,6 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+/// A session that has come back, and what went wrong with saving it.
+type Back = (Box<Session>, Result<(), FileError>);
+
 /// A session that is here, or away being saved and prepared.
 pub enum Held {
     /// Ready for a turn, with what went wrong with saving it.
@@ -20,7 +23,7 @@ pub enum Held {
         /// Asks the thread to hurry.
         stop: Arc<AtomicBool>,
         /// Gives the session back, and what went wrong with saving it.
-        thread: JoinHandle<Option<(Box<Session>, Result<(), FileError>)>>,
+        thread: JoinHandle<Option<Back>>,
     },
     /// Between the two.
     Nowhere,
