@@ -65,15 +65,6 @@ pub const fn expand<const LEVELS: usize, const ENTRIES: usize>(
     grid
 }
 
-/// An entry of a grid. Volatile, or the compiler collects several entries in one gather: no faster here, slow on CPUs that guard against Downfall, and
-/// unknown to the emulator of scripts/avx512_emulated.sh.
-#[inline(always)]
-pub fn entry<const ENTRIES: usize>(grid: &[u64; ENTRIES], index: usize) -> u64 {
-    let entry: *const u64 = &grid[index];
-    // SAFETY: made from a reference.
-    unsafe { entry.read_volatile() }
-}
-
 /// The eighth sign of seven: the number of minus signs is even.
 #[inline(always)]
 pub fn even(signs: u32) -> u8 {

@@ -1,6 +1,6 @@
 //! IQ2_XXS, IQ2_XS and IQ2_S: eight weights an entry of a grid of 8, 25 and 43, in 256, 512 and 1024 entries; four-bit scales.
 
-use super::grid::{Grid, entry, even, expand, signed, tables};
+use super::grid::{Grid, even, expand, signed, tables};
 
 const MAGNITUDES: &[u8] = &[8, 25, 43];
 static XXS: [u64; 256] = expand::<8, _>(tables::IQ2_XXS, MAGNITUDES);
@@ -41,7 +41,7 @@ unsafe impl Grid for BlockIq2Xxs {
         let signs = u32::from_le_bytes([s0, s1, s2, s3]);
         let mut out = [[0; 8]; 4];
         for (l, (out, number)) in out.iter_mut().zip(numbers).enumerate() {
-            *out = signed(entry(&XXS, number.into()), even(signs >> (7 * l)));
+            *out = signed(XXS[usize::from(number)], even(signs >> (7 * l)));
         }
         out
     }
@@ -80,7 +80,7 @@ unsafe impl Grid for BlockIq2Xs {
         let mut out = [[0; 8]; 4];
         for (out, q) in out.iter_mut().zip(self.qs[b]) {
             let q = u16::from_le_bytes(q);
-            *out = signed(entry(&XS, usize::from(q & 511)), even(u32::from(q >> 9)));
+            *out = signed(XS[usize::from(q & 511)], even(u32::from(q >> 9)));
         }
         out
     }
@@ -123,7 +123,7 @@ unsafe impl Grid for BlockIq2S {
         let mut out = [[0; 8]; 4];
         for (l, out) in out.iter_mut().enumerate() {
             let high = usize::from(self.qh[b] >> (2 * l) & 3);
-            let entry = entry(&S, usize::from(self.qs[b][l]) | high << 8);
+            let entry = S[usize::from(self.qs[b][l]) | high << 8];
             *out = signed(entry, self.signs[b][l]);
         }
         out

@@ -1,6 +1,6 @@
 //! IQ3_XXS and IQ3_S: four weights an entry of a grid of 256 or 512 entries; a four-bit scale for 32.
 
-use super::grid::{Grid, entry, even, expand, signed, tables};
+use super::grid::{Grid, even, expand, signed, tables};
 
 static XXS: [u64; 256] = expand::<4, _>(tables::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
 static S: [u64; 512] = expand::<4, _>(tables::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
@@ -38,7 +38,7 @@ unsafe impl Grid for BlockIq3Xxs {
         let signs = u32::from_le_bytes(self.signs[b]);
         let mut out = [[0; 8]; 4];
         for (l, (out, two)) in out.iter_mut().zip(self.qs[b]).enumerate() {
-            let [low, high] = two.map(|number| entry(&XXS, number.into()));
+            let [low, high] = two.map(|number| XXS[usize::from(number)]);
             *out = signed(low | high << 32, even(signs >> (7 * l)));
         }
         out
@@ -82,7 +82,7 @@ unsafe impl Grid for BlockIq3S {
         let mut out = [[0; 8]; 4];
         for (l, (out, two)) in out.iter_mut().zip(self.qs[b]).enumerate() {
             let ninth = |half: usize| usize::from(self.qh[b] >> (2 * l + half) & 1) << 8;
-            let entry = |half: usize| entry(&S, usize::from(two[half]) | ninth(half));
+            let entry = |half: usize| S[usize::from(two[half]) | ninth(half)];
             *out = signed(entry(0) | entry(1) << 32, self.signs[b][l]);
         }
         out

@@ -14,13 +14,25 @@ const LANES: usize = 16;
 /// Blocks of 256 that decode to weights of the class.
 pub struct OnGrid<B, C>(PhantomData<(B, C)>);
 
-/// The block of a step.
+/// The weights of a row's step, signed. Compiled once for all instruction sets: as a part of their kernels it is spread over vectors, with gathers
+/// and bytes inserted one by one, and no faster.
 /// # Safety
 /// The row holds the step.
-#[inline(always)]
-unsafe fn block<'a, B: Grid>(row: *const u8, step: usize) -> &'a B {
+#[inline(never)]
+unsafe fn weights<B: Grid>(row: *const u8, step: usize) -> [[u8; 8]; 4] {
     // SAFETY: any bytes are a block, at any address.
-    unsafe { &*row.cast::<B>().add(step / 8) }
+    unsafe { &*row.cast::<B>().add(step / 8) }.weights(step % 8)
+}
+
+/// The raw scales of a row's step: the bits of `d`, and above them four of a scale.
+/// # Safety
+/// The row holds the step.
+#[inline(never)]
+unsafe fn raw_scales<B: Grid>(row: *const u8, step: usize) -> [u32; 2] {
+    // SAFETY: any bytes are a block, at any address.
+    let block = unsafe { &*row.cast::<B>().add(step / 8) };
+    let d = u32::from(u16::from_le_bytes(block.d()));
+    block.codes(step % 8).map(|code| d | u32::from(code) << 16)
 }
 
 impl<B: Grid, C: Class> Weight for OnGrid<B, C> {
@@ -29,15 +41,11 @@ impl<B: Grid, C: Class> Weight for OnGrid<B, C> {
     #[inline(always)]
     unsafe fn codes(row: *const u8, first: usize, count: usize, codes: Codes) {
         for index in 0..count {
-            let step = first + index;
             // SAFETY: promised by the caller.
             unsafe {
-                let block = block::<B>(row, step);
-                let four_bits = block.codes(step % 8);
-                let d = u32::from(u16::from_le_bytes(block.d()));
+                let raw = raw_scales::<B>(row, first + index);
                 for half in 0..halves::<C>() {
-                    let code = d | u32::from(four_bits[half]) << 16;
-                    codes.set_scale(index * halves::<C>() + half, code);
+                    codes.set_scale(index * halves::<C>() + half, raw[half]);
                 }
             }
         }
@@ -56,7 +64,7 @@ impl<B: Grid, C: Class> Weight for OnGrid<B, C> {
         let mut signed = [[[0; 8]; 4]; LANES];
         for (lane, signed) in signed[..I::LANES].iter_mut().enumerate() {
             // SAFETY: the caller's rows hold the step's block.
-            *signed = unsafe { block::<B>(rows.row(lane), step) }.weights(step % 8);
+            *signed = unsafe { weights::<B>(rows.row(lane), step) };
         }
         let start = signed.as_ptr().cast();
         let stride = STEP;
