@@ -91,7 +91,7 @@ fn is_padding(token: &str) -> bool {
     let number = token
         .strip_prefix("[PAD")
         .and_then(|rest| rest.strip_suffix(']'));
-    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 #[cfg(test)]
@@ -118,9 +118,24 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_recognized_by_its_number() {
-        assert!(is_padding("[PAD0]") && is_padding("[PAD1068]"));
-        assert!(!is_padding("[PADDING]") && !is_padding("PAD0") && !is_padding("[PAD0"));
+    fn padding_is_unused_and_what_a_user_added_is_not() {
+        let mut metadata = Metadata::new();
+        let tokens = [
+            "[PAD7]",
+            "[PAD0]",
+            "[PAD1068]",
+            "[PAD]",
+            "[PADDING]",
+            "<think>",
+        ];
+        metadata.set(TOKENS, Array::of_strings(tokens));
+        metadata.set(TOKEN_TYPE, Array::of(&[1i32, 4, 4, 4, 4, 4]));
+        retire_padding(&mut metadata);
+        assert_eq!(metadata.i32s(TOKEN_TYPE).unwrap(), [1, 5, 5, 4, 4, 4]);
+        // Lists that do not fit together are left to who reads them.
+        metadata.set(TOKEN_TYPE, Array::of(&[4i32; 5]));
+        retire_padding(&mut metadata);
+        assert_eq!(metadata.i32s(TOKEN_TYPE).unwrap(), [4; 5]);
     }
 
     #[test]
