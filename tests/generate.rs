@@ -231,6 +231,36 @@ fn a_reloaded_session_continues_token_for_token() {
 }
 
 #[test]
+fn a_session_keeps_how_tokens_are_chosen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("talk.session");
+    let mut chosen = Settings {
+        temperature: 0.3,
+        top_k: 40,
+        logit_bias: vec![(7, f32::NEG_INFINITY), (8, -1.1)],
+        exempt: vec![1, 2],
+        ..Settings::default()
+    };
+    chosen.dry.breakers = vec![3];
+    session(chosen.clone()).save(&file).unwrap();
+    let current = Settings {
+        exempt: vec![1, 2],
+        ..greedy()
+    };
+
+    let mut restored = session(current.clone());
+    restored.load(&file, false).unwrap();
+    assert_eq!(restored.settings(), &chosen);
+
+    // Another vocabulary's tokens mean nothing here.
+    let mut rebuilt = session(current);
+    rebuilt.load(&file, true).unwrap();
+    chosen.logit_bias.clear();
+    chosen.dry.breakers.clear();
+    assert_eq!(rebuilt.settings(), &chosen);
+}
+
+#[test]
 fn a_session_that_cannot_be_continued_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("wrong.session");

@@ -267,6 +267,32 @@ fn a_session_goes_on_and_reuses_its_cache() {
 }
 
 #[test]
+fn a_session_keeps_its_settings_until_others_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("talk.session");
+    let say = |more: &[&str]| {
+        let mut command = fourfold();
+        command.args(["-p", "Who are you?", "-n", "1"]).args(more);
+        stdout(command.arg("--session").arg(&file));
+    };
+    let shown = || {
+        let mut command = Command::cargo_bin("fourfold").unwrap();
+        command.args(["chat", "--session"]).arg(&file);
+        let output = command.write_stdin("/params\n").assert().success();
+        String::from_utf8(output.get_output().stdout.clone()).unwrap()
+    };
+    let is_set = |text: &str, name: &str, value: &str| {
+        let mut lines = text.lines().map(str::split_whitespace);
+        lines.any(|line| line.eq([name, value]))
+    };
+    say(&["--temp", "0.25", "--top-k", "7"]);
+    say(&["--top-k", "9"]);
+    let text = shown();
+    assert!(is_set(&text, "temp", "0.25"), "{text}");
+    assert!(is_set(&text, "top-k", "9"), "{text}");
+}
+
+#[test]
 fn a_session_of_another_model_is_refused_or_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("talk.session");

@@ -1,65 +1,56 @@
 //! The sampling options of `run` and `chat`, with llama.cpp's names.
 
 use anyhow::{Context, anyhow, bail};
-use fourfold::sample::{Dry, Random, Repetition, Settings};
+use fourfold::sample::{Random, Settings};
+use fourfold::session::Session;
 use fourfold::tokenizer::Tokenizer;
 
 /// How tokens are chosen
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
-    /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
-    temp: f32,
-    /// Choose among the K likeliest tokens; 0 is off
-    #[arg(
-        long,
-        value_name = "K",
-        default_value_t = 0,
-        allow_negative_numbers = true
-    )]
-    top_k: u32,
-    /// Choose among the likeliest tokens that together have probability P
-    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
-    top_p: f32,
-    /// Choose among tokens at least P times as likely as the likeliest
-    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
-    min_p: f32,
-    /// Choose among tokens about as surprising as expected, up to probability P
-    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
-    typical: f32,
+    /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the likeliest token [default: 1]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = number)]
+    temp: Option<f32>,
+    /// Choose among the K likeliest tokens; 0 is off [default: 0]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    top_k: Option<u32>,
+    /// Choose among the likeliest tokens that together have probability P [default: 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = number)]
+    top_p: Option<f32>,
+    /// Choose among tokens at least P times as likely as the likeliest [default: 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = number)]
+    min_p: Option<f32>,
+    /// Choose among tokens about as surprising as expected, up to probability P [default: 1]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = number)]
+    typical: Option<f32>,
     /// Repeat the choices of an earlier run [default: a new seed each time]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub seed: Option<u64>,
-    /// Make tokens that occurred less likely; 1 is off
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true, value_parser = number)]
-    repeat_penalty: f32,
-    /// How many tokens back the three repetition penalties look; -1 is the whole context
-    #[arg(long, value_name = "N", default_value_t = 64, allow_negative_numbers = true, value_parser = window_size)]
-    repeat_last_n: i64,
-    /// Lower the logit of every token that occurred
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
-    presence_penalty: f32,
-    /// Lower the logit of every token by how often it occurred
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
-    frequency_penalty: f32,
-    /// Punish repeated passages; 0 is off, 0.8 is usual
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true, value_parser = number)]
-    dry_multiplier: f32,
-    /// How fast that punishment grows with the passage
-    #[arg(long, value_name = "X", default_value_t = 1.75, allow_negative_numbers = true, value_parser = number)]
-    dry_base: f32,
-    /// The longest passage that may be repeated freely
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 2,
-        allow_negative_numbers = true
-    )]
-    dry_allowed_length: usize,
-    /// How many tokens back it looks; -1 is the whole context
-    #[arg(long, value_name = "N", default_value_t = -1, allow_negative_numbers = true, value_parser = window_size)]
-    dry_penalty_last_n: i64,
+    seed: Option<u64>,
+    /// Make tokens that occurred less likely; 1 is off [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    repeat_penalty: Option<f32>,
+    /// How many tokens back the three repetition penalties look; -1 is the whole context [default: 64]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = window)]
+    repeat_last_n: Option<usize>,
+    /// Lower the logit of every token that occurred [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    presence_penalty: Option<f32>,
+    /// Lower the logit of every token by how often it occurred [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    frequency_penalty: Option<f32>,
+    /// Punish repeated passages; 0 is off, 0.8 is usual [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    dry_multiplier: Option<f32>,
+    /// How fast that punishment grows with the passage [default: 1.75]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
+    dry_base: Option<f32>,
+    /// The longest passage that may be repeated freely [default: 2]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    dry_allowed_length: Option<usize>,
+    /// How many tokens back it looks [default: the whole context]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = window)]
+    dry_penalty_last_n: Option<usize>,
     /// Text that ends a passage [default: line break, colon, quote, star]
     #[arg(long, value_name = "TEXT")]
     dry_sequence_breaker: Vec<String>,
@@ -73,60 +64,71 @@ impl SamplingArgs {
     pub fn settings(&self, tokenizer: &Tokenizer) -> anyhow::Result<(Settings, u64)> {
         let ids = 0..tokenizer.vocabulary_len() as u32;
         let mut settings = Settings {
-            temperature: self.temp,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            typical_p: self.typical,
-            repetition: Repetition {
-                repeat: self.repeat_penalty,
-                presence: self.presence_penalty,
-                frequency: self.frequency_penalty,
-                window: window(self.repeat_last_n),
-            },
-            dry: Dry {
-                multiplier: self.dry_multiplier,
-                base: self.dry_base,
-                allowed_length: self.dry_allowed_length,
-                window: window(self.dry_penalty_last_n),
-                breakers: Vec::new(),
-            },
-            logit_bias: Vec::new(),
             exempt: ids.filter(|&id| tokenizer.is_special(id)).collect(),
+            ..Settings::default()
         };
-        settings.dry.breakers = self.breakers(tokenizer);
-        for text in &self.logit_bias {
-            let bias = bias(text, tokenizer.vocabulary_len())?;
-            settings.logit_bias.push(bias);
-        }
-        // The library knows settings by the names of these options.
-        settings.check().map_err(|error| anyhow!("--{error}"))?;
+        settings.dry.breakers = breakers(tokenizer, &USUAL_BREAKERS);
+        self.change(&mut settings, tokenizer)?;
         Ok((settings, self.seed.unwrap_or_else(Random::seed_from_clock)))
     }
 
-    /// Tokens that contain a text which ends a passage.
-    fn breakers(&self, tokenizer: &Tokenizer) -> Vec<u32> {
-        if self.dry_multiplier == 0.0 {
-            return Vec::new();
+    /// Changes in a session what these options ask for; the rest stays.
+    pub fn apply(&self, session: &mut Session) -> anyhow::Result<()> {
+        let mut settings = session.settings().clone();
+        self.change(&mut settings, session.generator().tokenizer())?;
+        session.set_settings(settings)?;
+        if let Some(seed) = self.seed {
+            session.set_seed(seed)?;
         }
-        let usual = ["\n", ":", "\"", "*"].map(String::from);
-        let texts = match self.dry_sequence_breaker.as_slice() {
-            [] => &usual,
-            given => given,
-        };
-        let holds_one = |&id: &u32| {
-            let token = tokenizer.token_bytes(id);
-            let occurs = |text: &String| {
-                !text.is_empty()
-                    && token
-                        .windows(text.len())
-                        .any(|part| part == text.as_bytes())
-            };
-            texts.iter().any(occurs)
-        };
-        let ids = 0..tokenizer.vocabulary_len() as u32;
-        ids.filter(holds_one).collect()
+        Ok(())
     }
+
+    fn change(&self, settings: &mut Settings, tokenizer: &Tokenizer) -> anyhow::Result<()> {
+        let Settings {
+            repetition, dry, ..
+        } = settings;
+        replace(&mut settings.temperature, self.temp);
+        replace(&mut settings.top_k, self.top_k);
+        replace(&mut settings.top_p, self.top_p);
+        replace(&mut settings.min_p, self.min_p);
+        replace(&mut settings.typical_p, self.typical);
+        replace(&mut repetition.repeat, self.repeat_penalty);
+        replace(&mut repetition.presence, self.presence_penalty);
+        replace(&mut repetition.frequency, self.frequency_penalty);
+        replace(&mut repetition.window, self.repeat_last_n);
+        replace(&mut dry.multiplier, self.dry_multiplier);
+        replace(&mut dry.base, self.dry_base);
+        replace(&mut dry.allowed_length, self.dry_allowed_length);
+        replace(&mut dry.window, self.dry_penalty_last_n);
+        if !self.dry_sequence_breaker.is_empty() {
+            dry.breakers = breakers(tokenizer, &self.dry_sequence_breaker);
+        }
+        if !self.logit_bias.is_empty() {
+            let biases = self.logit_bias.iter();
+            let biases = biases.map(|text| bias(text, tokenizer.vocabulary_len()));
+            settings.logit_bias = biases.collect::<anyhow::Result<_>>()?;
+        }
+        // The library knows settings by the names of these options.
+        settings.check().map_err(|error| anyhow!("--{error}"))
+    }
+}
+
+fn replace<T: Copy>(setting: &mut T, asked_for: Option<T>) {
+    *setting = asked_for.unwrap_or(*setting);
+}
+
+const USUAL_BREAKERS: [&str; 4] = ["\n", ":", "\"", "*"];
+
+/// Tokens that contain a text which ends a passage.
+fn breakers(tokenizer: &Tokenizer, texts: &[impl AsRef<[u8]>]) -> Vec<u32> {
+    let holds_one = |&id: &u32| {
+        let token = tokenizer.token_bytes(id);
+        let occurs =
+            |text: &[u8]| !text.is_empty() && token.windows(text.len()).any(|part| part == text);
+        texts.iter().any(|text| occurs(text.as_ref()))
+    };
+    let ids = 0..tokenizer.vocabulary_len() as u32;
+    ids.filter(holds_one).collect()
 }
 
 /// Reads a number. The rules for each setting name the end of a range that people miss; further out than this is no number
@@ -139,15 +141,12 @@ fn number(text: &str) -> Result<f32, String> {
 }
 
 /// Reads how far back a penalty looks.
-fn window_size(text: &str) -> Result<i64, String> {
-    match text.parse() {
-        Ok(tokens) if tokens >= -1 => Ok(tokens),
+fn window(text: &str) -> Result<usize, String> {
+    match text.parse::<i64>() {
+        Ok(-1) => Ok(usize::MAX),
+        Ok(tokens @ 0..) => Ok(tokens as usize),
         _ => Err("a number of tokens, or -1 for the whole context, is expected".into()),
     }
-}
-
-fn window(tokens: i64) -> usize {
-    usize::try_from(tokens).unwrap_or(usize::MAX)
 }
 
 fn bias(text: &str, vocabulary: usize) -> anyhow::Result<(u32, f32)> {
@@ -178,9 +177,7 @@ pub fn set(settings: &mut Settings, name: &str, value: &str) -> anyhow::Result<(
         "min-p" => changed.min_p = number()?,
         "typical" => changed.typical_p = number()?,
         "repeat-penalty" => changed.repetition.repeat = number()?,
-        "repeat-last-n" => {
-            changed.repetition.window = window(window_size(value).map_err(explained)?);
-        }
+        "repeat-last-n" => changed.repetition.window = window(value).map_err(explained)?,
         "presence-penalty" => changed.repetition.presence = number()?,
         "frequency-penalty" => changed.repetition.frequency = number()?,
         "dry-multiplier" => changed.dry.multiplier = number()?,
@@ -225,6 +222,7 @@ pub fn list(settings: &Settings) -> Vec<(&'static str, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Args;
 
     #[test]
     fn settings_are_changed_by_name_and_refused_whole() {
@@ -247,6 +245,21 @@ mod tests {
             set(&mut settings, name, value).unwrap_err();
         }
         assert_eq!(settings, before);
+    }
+
+    #[test]
+    fn help_tells_the_defaults() {
+        let command = SamplingArgs::augment_args(clap::Command::new("run"));
+        for (name, value) in list(&Settings::default()) {
+            let argument = command
+                .get_arguments()
+                .find(|it| it.get_long() == Some(name));
+            let help = argument.unwrap().get_help().unwrap().to_string();
+            assert!(
+                help.ends_with(&format!("[default: {value}]")),
+                "{name}: {help}"
+            );
+        }
     }
 
     #[test]

@@ -129,9 +129,7 @@ impl TalkingArgs {
         if let Some(date) = &self.date {
             session.system().date = date.text();
         }
-        if let Some(seed) = self.sampling.seed {
-            session.set_seed(seed)?;
-        }
+        self.sampling.apply(session)?;
         match self.is_constrained() {
             true => self.constrain(session),
             false => Ok(()),

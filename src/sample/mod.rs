@@ -22,11 +22,12 @@ pub use penalty::{Dry, Repetition};
 pub use random::Random;
 pub use stop::StopStrings;
 
+use serde::{Deserialize, Deserializer, Serialize};
 use truncate::Candidate;
 use vocabulary::Summary;
 
 /// How to choose a token. The default is what OpenAI recommends for its models.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// 0 always takes the likeliest token; larger values flatten the distribution.
     pub temperature: f32,
@@ -43,8 +44,10 @@ pub struct Settings {
     /// Penalty on repeated passages.
     pub dry: Dry,
     /// Added to the logits of named tokens.
+    #[serde(deserialize_with = "biases")]
     pub logit_bias: Vec<(u32, f32)>,
-    /// Tokens without penalties: the format's own markers, which must be free to recur.
+    /// Tokens without penalties: the format's own markers, which must be free to recur. The vocabulary knows them.
+    #[serde(skip)]
     pub exempt: Vec<u32>,
 }
 
@@ -62,6 +65,14 @@ impl Default for Settings {
             exempt: Vec::new(),
         }
     }
+}
+
+/// JSON has no infinity: `serde_json` writes null for the bias that forbids a token.
+fn biases<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<(u32, f32)>, D::Error> {
+    let biases = Vec::<(u32, Option<f32>)>::deserialize(json)?.into_iter();
+    Ok(biases
+        .map(|(token, bias)| (token, bias.unwrap_or(f32::NEG_INFINITY)))
+        .collect())
 }
 
 /// Why no token could be chosen.

@@ -2,10 +2,11 @@
 //!
 //! All of them touch only tokens that were seen or named, never the whole vocabulary.
 
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// Penalties on tokens that already occurred in the last `window` tokens.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Repetition {
     /// Positive logits are divided by this, negative ones multiplied. 1 is off.
     pub repeat: f32,
@@ -57,7 +58,7 @@ impl Repetition {
 
 /// "Don't repeat yourself": a penalty that grows with the length of the passage a token would
 /// continue to repeat. Short repetitions, which every language needs, stay free.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dry {
     /// The penalty at the first punished length. 0 is off.
     pub multiplier: f32,

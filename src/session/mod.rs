@@ -1,8 +1,8 @@
 //! A conversation with a model: what was said, the cache behind it, and how it goes on.
 //!
 //! A [`Session`] can be written to a file and continued from there as if nothing had happened: the
-//! cache, the marks that it can return to and the random numbers come back bit for bit, so the next
-//! tokens are those that would have come without a break.
+//! cache, the marks that it can return to, the sampling settings and the random numbers come back
+//! bit for bit, so the next tokens are those that would have come without a break.
 
 mod file;
 mod fingerprint;
@@ -58,6 +58,8 @@ pub struct Session {
 struct Content {
     conversation: Conversation,
     random_state: u64,
+    /// Sessions had none before 2026-11-22.
+    settings: Option<Settings>,
 }
 
 impl Session {
@@ -321,6 +323,7 @@ impl Session {
         let content = Content {
             conversation: self.conversation.clone(),
             random_state: self.sampler.random_state(),
+            settings: Some(self.settings.clone()),
         };
         let content = serde_json::to_value(content).map_err(|error| Saved::damaged(path, error))?;
         let fingerprint = fingerprint(context.model());
@@ -351,7 +354,11 @@ impl Session {
         let content: Content =
             serde_json::from_value(saved.content().clone()).map_err(|error| damaged(&error))?;
         let mut conversation = content.conversation;
-        let sampler = Sampler::new(self.settings.clone(), content.random_state)
+        let settings = match content.settings {
+            Some(saved) => as_saved(saved, &self.settings, from_text),
+            None => self.settings.clone(),
+        };
+        let sampler = Sampler::new(settings.clone(), content.random_state)
             .map_err(|error| damaged(&error))?;
         let answer = self
             .schema_of(&conversation)
@@ -375,6 +382,7 @@ impl Session {
                 .map_err(|error| damaged(&error))?;
         }
         self.conversation = conversation;
+        self.settings = settings;
         self.sampler = sampler;
         self.options.answer = answer;
         self.known = vec![known];
@@ -399,6 +407,17 @@ impl Session {
 
 fn encoder(tokenizer: &Tokenizer) -> Encoder<'_> {
     Encoder::new(tokenizer).expect("`Session::new` refused vocabularies without the markup")
+}
+
+/// Settings from a file. Tokens stay the `current` ones if the file's are another vocabulary's.
+fn as_saved(saved: Settings, current: &Settings, is_other_model: bool) -> Settings {
+    let mut settings = saved;
+    settings.exempt.clone_from(&current.exempt);
+    if is_other_model {
+        settings.logit_bias.clone_from(&current.logit_bias);
+        settings.dry.breakers.clone_from(&current.dry.breakers);
+    }
+    settings
 }
 
 /// Another vocabulary has other tokens: the text is all that can be kept.

@@ -43,7 +43,7 @@ pub struct Args {
     /// What to show of the thinking [default: show on a terminal, hide in a pipe]
     #[arg(long, value_name = "HOW")]
     think: Option<Thinking>,
-    /// Continue the conversation in this file, and keep it there after every turn
+    /// Continue the conversation in this file with its settings, and keep it there after every turn
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
     /// If the session was saved with another model, read its text again

@@ -50,7 +50,7 @@ pub struct Args {
     /// Show the thinking on standard error, also when that is no terminal
     #[arg(long)]
     show_reasoning: bool,
-    /// Continue the conversation in this file, and keep it there; made if it does not exist
+    /// Continue the conversation in this file with its settings, and keep it there; made if it does not exist
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
     /// If the session was saved with another model, read its text again
