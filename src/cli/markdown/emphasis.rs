@@ -236,6 +236,10 @@ impl<'a> Reading<'a> {
             let used = opener.left.min(run.left).min(2);
             opener.left -= used;
             let inside = opener.at + opener.left;
+            if used == 2 && is_name(run.marker, &self.text[inside + used..run.at]) {
+                self.openers.truncate(found);
+                return;
+            }
             if opener.left == 0 {
                 self.openers.pop();
             }
@@ -280,6 +284,11 @@ impl<'a> Reading<'a> {
             (left, right)
         }
     }
+}
+
+/// `__init__` is a name. Emphasis by CommonMark, but people and models make a word bold with stars.
+fn is_name(marker: char, inside: &[char]) -> bool {
+    marker == '_' && inside.iter().all(|c| c.is_alphanumeric() || *c == '_')
 }
 
 fn is_punctuation(character: char) -> bool {

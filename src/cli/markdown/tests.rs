@@ -90,6 +90,7 @@ fn what_is_no_markup_is_shown_as_it_came() {
         "``x`",
         "snake__case and a__b__c",
         "_private and _other",
+        "__init__.py, __x__() and *__a_b__",
         "**kwargs and\nno** end",
         "[x](http://a.b/_c_/*d*)",
         r"\[x\] and \(a\) and \]\)",
@@ -117,6 +118,9 @@ fn closed_emphasis_follows_commonmark() {
         ("*a **b*", "</>*a *<i>b"),
         ("(*a*), \"_b_\"", "</>(<i>a</>), \"<i>b</>\""),
         ("**a:** b", "<b>a:</> b"),
+        ("__a:__ b", "<b>a:</> b"),
+        ("__a b__ _c_", "<b>a b</> <i>c"),
+        ("**__init__**", "<b>__init__"),
         ("~~a *b*~~ c", "<s>a <i><s>b</> c"),
         (
             "\u{4e00}**\u{4e8c}**\u{4e09}",
