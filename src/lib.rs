@@ -5,7 +5,6 @@ pub mod generate;
 pub mod harmony;
 pub mod kernels;
 pub mod model;
-pub mod partial;
 pub mod sample;
 pub mod session;
 pub mod speculate;

@@ -53,7 +53,7 @@ impl Plan<'_> {
             layout.add_tensor(&planned.matrix.name, planned.dtype, &planned.matrix.dims())?;
         }
         let writer = Writer::begin(layout, path, options)?;
-        let leftovers = writer.leftovers().to_vec();
+        let leftovers = writer.leftovers().map(Path::to_owned).collect();
         let (total, changed) = (AtomicU64::new(0), AtomicU64::new(0));
         // One after the other from a shared list, so that the files are read from front to back.
         self.chunks().into_iter().par_bridge().try_for_each_init(

@@ -4,6 +4,8 @@
 //! waited for, and what was opened is looked at before anything is read from it. And renaming a finished file would
 //! destroy a device node or a link that stands under the name.
 
+pub mod partial;
+
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

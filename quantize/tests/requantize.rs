@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fourfold_quantize::block;
 use fourfold_quantize::check::check;
 use fourfold_quantize::dtype::DType;
+use fourfold_quantize::file::partial;
 use fourfold_quantize::gguf::{Fault, Gguf, Layout, Metadata, Value, WriteOptions, Writer};
 use fourfold_quantize::imatrix::Imatrix;
 use fourfold_quantize::recipe::{Options, Recipe};
@@ -257,7 +258,10 @@ fn unfinished_existing_busy_and_leftover_files() {
     let plain = WriteOptions::default();
 
     let first = begin(&plain).unwrap();
-    assert!(matches!(fault(begin(&plain).map(drop)), Fault::Busy { .. }));
+    assert!(matches!(
+        fault(begin(&plain).map(drop)),
+        Fault::Target(partial::Error::Busy(_))
+    ));
     let outside = fault(first.write_at(0, 8, &[0; 25]));
     assert!(matches!(
         outside,
@@ -283,12 +287,15 @@ fn unfinished_existing_busy_and_leftover_files() {
     // A killed run cannot remove its file; the next one does, and says so.
     std::fs::write(folder.path().join("out.gguf.partial"), b"half").unwrap();
     let next = begin(&plain).unwrap();
-    assert_eq!(next.leftovers().len(), 1);
+    assert_eq!(next.leftovers().count(), 1);
     next.write_at(0, 0, &[1; 32]).unwrap();
     next.finish().unwrap();
     assert_only(&folder, &["out.gguf"]);
 
-    assert!(matches!(fault(begin(&plain).map(drop)), Fault::Exists));
+    assert!(matches!(
+        fault(begin(&plain).map(drop)),
+        Fault::Target(partial::Error::Exists)
+    ));
     let overwrite = WriteOptions {
         overwrite: true,
         ..plain.clone()

@@ -1,7 +1,7 @@
 //! An output file that appears whole or not at all, and replaces another only if that was asked for.
 
 use anyhow::{Context, bail};
-use fourfold::partial::{Partial, Readers};
+use fourfold_quantize::file::partial::{Partial, Readers};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,8 @@ impl Output {
     /// Starts a file; one that exists is overwritten only if `force` says so.
     pub fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
         refuse_pipe(path)?;
-        if path.exists() && !force {
-            bail!(
-                "{} exists: choose another name or use --force",
-                path.display()
-            );
-        }
-        let partial = Partial::create(path, Readers::Usual).with_context(|| failure(path))?;
+        let partial = Partial::create(path, Readers::Usual, force);
+        let partial = partial.with_context(|| failure(path))?;
         Ok(Self {
             writer: BufWriter::with_capacity(1 << 20, partial),
             path: path.to_path_buf(),
@@ -37,9 +32,9 @@ impl Output {
     /// Gives the file its name, once everything is on the disk.
     pub fn finish(self) -> anyhow::Result<()> {
         let Self { writer, path } = self;
-        let done = writer.into_inner().map_err(|error| error.into_error());
-        done.and_then(Partial::finish)
-            .with_context(|| failure(&path))
+        let partial = writer.into_inner().map_err(|error| error.into_error());
+        let partial = partial.with_context(|| failure(&path))?;
+        partial.finish().with_context(|| failure(&path))
     }
 
     /// Says which file could not be written: a full disk is no help without it.

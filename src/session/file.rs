@@ -5,7 +5,7 @@
 //! SHA-256 of all that. The checksum is compared before anything is believed; a file for another
 //! model or version is refused with its header, so that the text of the conversation can be kept.
 
-use crate::partial::{Partial, Readers};
+use fourfold_quantize::file::partial::{Partial, Readers};
 use fourfold_quantize::file::{folder_of, open_regular};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -174,7 +174,7 @@ pub fn save(
         cache(&mut out)?;
         let checksum = out.hash.finalize();
         out.out.write_all(&checksum)?;
-        out.out.into_inner()?.finish()
+        Ok(out.out.into_inner()?.finish()?)
     };
     write().map_err(failed)
 }
@@ -193,14 +193,18 @@ pub fn check_place(path: &Path) -> Result<(), Error> {
 
 /// A file in the place of a session, or of nothing: whatever else is there was not meant.
 fn begin(path: &Path) -> io::Result<Partial> {
-    let partial = Partial::create(path, Readers::None)?;
-    if let Ok(mut old) = File::open(path) {
-        let mut name = [0; NAME.len()];
-        if old.read_exact(&mut name).is_err() || name != *NAME {
-            return Err(io::Error::other("it exists and is no fourfold session"));
+    let partial = Partial::create(path, Readers::None, true)?;
+    match open_regular(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(partial),
+        Err(error) => Err(error),
+        Ok((mut old, _)) => {
+            let mut name = [0; NAME.len()];
+            if old.read_exact(&mut name).is_err() || name != *NAME {
+                return Err(io::Error::other("it exists and is no fourfold session"));
+            }
+            Ok(partial)
         }
     }
-    Ok(partial)
 }
 
 /// Passes bytes on and hashes them.

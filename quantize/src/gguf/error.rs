@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::value::ValueType;
-use crate::file;
+use crate::file::{self, partial};
 
 /// The outcome of reading or writing a GGUF file.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -316,16 +316,8 @@ pub enum Fault {
     SplitTensors { expected: i64, found: u64 },
 
     // Writing.
-    #[error("already exists; choose another name or allow overwriting (--force)")]
-    Exists,
-    #[error("{0}; choose another name")]
-    Obstacle(file::Obstacle),
-    #[error(
-        "another run is writing this file now, into {temporary:?}; wait for it or choose another name"
-    )]
-    Busy { temporary: PathBuf },
-    #[error("the name does not end in a file name")]
-    NoFileName,
+    #[error("{0}")]
+    Target(partial::Error),
     #[error("{0}")]
     DiskFull(file::DiskFull),
     #[error("tensor {name:?} has {size} bytes; {length} bytes at {offset} do not lie inside it")]

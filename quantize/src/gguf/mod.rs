@@ -13,7 +13,6 @@ mod ollama;
 mod parse;
 mod read;
 pub mod split;
-mod target;
 mod value;
 pub mod vocabulary;
 mod write;

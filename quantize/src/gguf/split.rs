@@ -35,6 +35,20 @@ pub fn parse(path: &Path) -> Option<(PathBuf, u64, u64)> {
     Some((path.with_file_name(prefix), number, count))
 }
 
+/// The names of the parts of a file that is to have this name; its own, if there is one part.
+pub fn names(path: &Path, count: u64) -> Vec<PathBuf> {
+    if count == 1 {
+        return vec![path.to_owned()];
+    }
+    let prefix = match parse(path) {
+        Some((prefix, ..)) => prefix,
+        None => path.with_extension(""),
+    };
+    (1..=count)
+        .map(|number| part_path(&prefix, number, count))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Writing a model: many threads at once, into temporary files that get their names only when they are whole.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,8 +11,9 @@ use super::error::{Error, Fault, Result};
 use super::layout::{Declared, Layout};
 use super::metadata::Metadata;
 use super::value::encode_string;
-use super::{DEFAULT_ALIGNMENT, align_up, target};
+use super::{DEFAULT_ALIGNMENT, align_up, split};
 use crate::file;
+use crate::file::partial::{self, Partial, Readers};
 
 /// How to write a file.
 #[derive(Clone, Debug)]
@@ -44,15 +45,10 @@ const WRITE_OUT_BYTES: u64 = 64 << 20;
 pub struct Writer {
     parts: Vec<Part>,
     slots: Vec<Slot>,
-    overwrite: bool,
-    leftovers: Vec<PathBuf>,
 }
 
 struct Part {
-    /// `None` once it has its final name.
-    temporary: Option<PathBuf>,
-    target: PathBuf,
-    file: File,
+    partial: Partial,
     written: AtomicU64,
 }
 
@@ -69,9 +65,6 @@ impl Writer {
     /// Lays the file out, checks that it will fit on the disk, and creates it under a temporary name (`NAME.partial`)
     /// in the folder where it will stay.
     pub fn begin(layout: Layout, path: &Path, options: &WriteOptions) -> Result<Writer> {
-        if path.file_name().is_none() {
-            return Err(Error::new(path, Fault::NoFileName));
-        }
         let alignment = u64::from(options.alignment);
         if !alignment.is_power_of_two() {
             let most = 1 << 31;
@@ -83,15 +76,12 @@ impl Writer {
             let most = u64::from(u16::MAX);
             return Err(Error::new(path, Fault::TooManyParts { count, most }));
         }
-        let targets: Vec<PathBuf> = target::names(path, count)
-            .into_iter()
-            .map(|target| target::resolve(target, options.overwrite))
-            .collect::<Result<_>>()?;
+        let names = split::names(path, count).into_iter();
         let mut writer = Writer {
-            parts: Vec::new(),
+            parts: names
+                .map(|name| Part::create(&name, options.overwrite))
+                .collect::<Result<_>>()?,
             slots: Vec::new(),
-            overwrite: options.overwrite,
-            leftovers: Vec::new(),
         };
         let total = layout.tensors.len();
         let mut plans = Vec::new();
@@ -101,12 +91,10 @@ impl Writer {
             let size = writer.place(number, header.len() as u64, tensors, alignment);
             plans.push((header, size));
         }
-        for target in &targets {
-            writer.clear_leftover(target)?;
-        }
-        check_space(&targets[0], plans.iter().map(|plan| plan.1).sum())?;
-        for ((header, size), target) in plans.into_iter().zip(targets) {
-            writer.create(target, &header, size)?;
+        let first = writer.parts[0].partial.target();
+        check_space(first, plans.iter().map(|plan| plan.1).sum())?;
+        for ((header, size), part) in plans.into_iter().zip(&writer.parts) {
+            part.begin(&header, size)?;
         }
         Ok(writer)
     }
@@ -119,7 +107,7 @@ impl Writer {
         let length = bytes.len() as u64;
         if offset.checked_add(length).is_none_or(|end| end > slot.size) {
             return Err(Error::new(
-                &part.target,
+                part.partial.target(),
                 Fault::OutsideTensor {
                     name: slot.name.clone(),
                     offset,
@@ -128,33 +116,34 @@ impl Writer {
                 },
             ));
         }
-        write_all_at(&part.file, bytes, slot.start + offset)
-            .map_err(|error| io_error(&part.target, "write the file", error))?;
+        write_all_at(part.partial.file(), bytes, slot.start + offset)
+            .map_err(|error| io_error(part.partial.target(), "write the file", error))?;
         slot.written.fetch_add(length, Ordering::Relaxed);
         let before = part.written.fetch_add(length, Ordering::Relaxed);
         if before / WRITE_OUT_BYTES != (before + length) / WRITE_OUT_BYTES {
-            start_write_out(&part.file);
+            start_write_out(part.partial.file());
         }
         Ok(())
     }
 
     /// The files that will exist after [`Writer::finish`].
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.parts.iter().map(|part| &*part.target)
+        self.parts.iter().map(|part| part.partial.target())
     }
 
     /// Temporary files of interrupted runs that were in the way and have been removed.
-    pub fn leftovers(&self) -> &[PathBuf] {
-        &self.leftovers
+    pub fn leftovers(&self) -> impl Iterator<Item = &Path> {
+        let parts = self.parts.iter();
+        parts.filter_map(|part| part.partial.leftover())
     }
 
     /// Makes sure that everything is on the disk, and gives the files their names.
-    pub fn finish(mut self) -> Result<Vec<PathBuf>> {
+    pub fn finish(self) -> Result<Vec<PathBuf>> {
         for slot in &self.slots {
             let written = slot.written.load(Ordering::Relaxed);
             if written != slot.size {
                 return Err(Error::new(
-                    &self.parts[slot.part].target,
+                    self.parts[slot.part].partial.target(),
                     Fault::Incomplete {
                         name: slot.name.clone(),
                         expected: slot.size,
@@ -163,27 +152,13 @@ impl Writer {
                 ));
             }
         }
-        for part in &self.parts {
-            part.file
-                .sync_all()
-                .map_err(|error| io_error(&part.target, "write the file to disk", error))?;
-        }
         let targets: Vec<_> = self.paths().map(Path::to_owned).collect();
-        for target in &targets {
-            target::resolve(target.clone(), self.overwrite)?;
+        for (part, target) in self.parts.iter().zip(&targets) {
+            part.partial.settle().map_err(unwritten(target))?;
         }
         // The first part last: once it is there, so are the others.
-        for part in self.parts.iter_mut().rev() {
-            if let Some(temporary) = &part.temporary {
-                fs::rename(temporary, &part.target)
-                    .map_err(|error| io_error(&part.target, "rename the finished file", error))?;
-                part.temporary = None;
-            }
-        }
-        // Without this a power cut could bring the old name back; not every file system can do it, and the data is safe.
-        #[cfg(unix)]
-        if let Ok(folder) = File::open(file::folder_of(&targets[0])) {
-            let _ = folder.sync_all();
+        for (part, target) in self.parts.into_iter().zip(&targets).rev() {
+            part.partial.finish().map_err(unwritten(target))?;
         }
         Ok(targets)
     }
@@ -203,54 +178,30 @@ impl Writer {
         }
         start
     }
+}
 
-    /// Removes the temporary file of a run that was killed, unless that run is still going on.
-    fn clear_leftover(&mut self, target: &Path) -> Result<()> {
-        let temporary = target::temporary(target);
-        // What is no file is not a leftover, and will be in the way of creating one.
-        let Ok((file, _)) = file::open_regular(&temporary) else {
-            return Ok(());
-        };
-        if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
-            return Err(Error::new(target, Fault::Busy { temporary }));
-        }
-        fs::remove_file(&temporary)
-            .map_err(|error| io_error(&temporary, "remove the leftover file", error))?;
-        self.leftovers.push(temporary);
-        Ok(())
+impl Part {
+    fn create(name: &Path, overwrite: bool) -> Result<Part> {
+        let partial = Partial::create(name, Readers::Usual, overwrite);
+        Ok(Part {
+            partial: partial.map_err(unwritten(name))?,
+            written: AtomicU64::new(0),
+        })
     }
 
-    fn create(&mut self, target: PathBuf, header: &[u8], size: u64) -> Result<()> {
-        let temporary = target::temporary(&target);
-        let file = File::create_new(&temporary)
-            .map_err(|error| io_error(&temporary, "create the file", error))?;
-        // From here on, dropping the writer removes the file.
-        self.parts.push(Part {
-            temporary: Some(temporary),
-            target,
-            file,
-            written: AtomicU64::new(0),
-        });
-        let part = &self.parts[self.parts.len() - 1];
-        // The lock tells a later run that this file is not a leftover. Where locks do not exist, nothing depends on it.
-        let _ = part.file.try_lock();
-        (&part.file)
-            .write_all(header)
-            .and_then(|()| part.file.set_len(size))
-            .and_then(|()| reserve(&part.file, size))
-            .map_err(|error| io_error(&part.target, "write the file", error))
+    /// Writes the header, and makes room for the rest.
+    fn begin(&self, header: &[u8], size: u64) -> Result<()> {
+        let mut file = self.partial.file();
+        file.write_all(header)
+            .and_then(|()| file.set_len(size))
+            .and_then(|()| reserve(file, size))
+            .map_err(|error| io_error(self.partial.target(), "write the file", error))
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        for part in &self.parts {
-            if let Some(temporary) = &part.temporary {
-                // Nobody is left to tell; the next run to the same name removes it.
-                let _ = fs::remove_file(temporary);
-            }
-        }
-    }
+fn unwritten(target: &Path) -> impl FnOnce(partial::Error) -> Error {
+    let target = target.to_owned();
+    |error| Error::new(target, Fault::Target(error))
 }
 
 fn io_error(path: &Path, doing: &'static str, error: io::Error) -> Error {
