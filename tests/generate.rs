@@ -1,7 +1,7 @@
 //! Generating with the built-in model: what must not change the tokens, and what must.
 
 use fourfold::generate::{Event, Finish, Generator, Outcome, Request};
-use fourfold::harmony::ResponseFormat;
+use fourfold::harmony::{Assistant, Message, ResponseFormat};
 use fourfold::model::{Logits, Model, Options};
 use fourfold::sample::{Sampler, Settings};
 use fourfold::session::Session;
@@ -118,6 +118,12 @@ fn an_end_that_only_the_file_names_ends_a_turn() {
     let first = whole.tokens.iter().position(|&token| token == end).unwrap();
     assert_eq!(cut.finish, Finish::Stop);
     assert_eq!(cut.tokens, whole.tokens[..=first]);
+    // Behind what was said comes the format's end alone.
+    let Some(Message::Assistant(Assistant { sampled, .. })) = cut.messages.last() else {
+        panic!("no message");
+    };
+    let said = sampled.as_ref().unwrap();
+    assert!(whole.tokens[..first].ends_with(&said[..said.len() - 1]));
 }
 
 #[test]

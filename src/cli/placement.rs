@@ -145,6 +145,7 @@ impl GpuArgs {
                     wish.budget = Some(plan.bytes.total() / 100 * LESS);
                 }
                 Err(Error::Unsupported(reason)) if asked_for.is_none() => {
+                    let reason = reason.trim_end_matches(": use --no-gpu");
                     eprintln!("{reason}; computing on the processor");
                     break;
                 }

@@ -191,7 +191,7 @@ fn read_schema(file: &Path) -> anyhow::Result<Value> {
 }
 
 /// What a JSON schema says something with. Others are ignored by the rules, so one with none of these would allow anything.
-const KEYWORDS: [&str; 25] = [
+const KEYWORDS: [&str; 32] = [
     "$ref",
     "$defs",
     "definitions",
@@ -208,14 +208,21 @@ const KEYWORDS: [&str; 25] = [
     "oneOf",
     "allOf",
     "not",
+    "if",
     "minimum",
     "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
     "minLength",
     "maxLength",
     "pattern",
     "format",
     "minItems",
     "maxItems",
+    "contains",
+    "minProperties",
+    "maxProperties",
+    "propertyNames",
     "multipleOf",
 ];
 

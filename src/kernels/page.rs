@@ -49,7 +49,11 @@ impl PageLayout {
         match self.kv_type {
             KvType::F32 => 4 * numbers,
             KvType::F16 => 2 * numbers,
-            KvType::Q8_0 => numbers + 2 * numbers / BLOCK,
+            KvType::Q8_0 => {
+                // The kernels read whole blocks. A model with other heads is refused when it is opened.
+                assert!(self.head_dim.is_multiple_of(BLOCK));
+                numbers + 2 * numbers / BLOCK
+            }
         }
     }
 

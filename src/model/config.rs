@@ -267,6 +267,14 @@ impl Keys<'_> {
         }
     }
 
+    /// One whose logarithm is divided by.
+    fn above_one(&self, name: &str, default: f64) -> Result<f64, Error> {
+        match self.positive(name, Some(default))? {
+            value if value > 1.0 => Ok(value),
+            value => Err(self.wrong(name, value, "a number above 1")),
+        }
+    }
+
     /// Which layers see only a window: a period `n` leaves every `n`-th layer full; a list names each.
     fn windows(&self, layers: usize, window: usize) -> Result<Vec<Option<usize>>, Error> {
         let name = "attention.sliding_window_pattern";
@@ -306,7 +314,7 @@ impl Keys<'_> {
         if !dimensions.is_multiple_of(2) {
             return Err(self.wrong("rope.dimension_count", dimensions, "an even number"));
         }
-        let base = self.one_or_more("rope.freq_base", 10000.0)?;
+        let base = self.above_one("rope.freq_base", 10000.0)?;
         let factor = self.one_or_more("rope.scaling.factor", 1.0)?;
         let key = self.key("rope.scaling.type");
         let kind = match self.metadata.get(&key) {
@@ -339,7 +347,7 @@ impl Keys<'_> {
         Ok(RopeConfig {
             dimensions,
             base,
-            window_base: self.positive("rope.freq_base_swa", Some(base))?,
+            window_base: self.above_one("rope.freq_base_swa", base)?,
             scaling,
         })
     }

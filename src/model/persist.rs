@@ -103,16 +103,23 @@ struct Places {
 impl Places {
     fn read(empty: &Sequence, page_count: u64, input: &mut dyn Read) -> io::Result<Self> {
         let length = bounded(input, empty.limit as u64, "length")?;
-        let mut layers = Vec::new();
+        let mut layers: Vec<(usize, Vec<usize>)> = Vec::new();
         for layer in &empty.layers {
             let first = bounded(input, (length / PAGE) as u64, "first page")?;
             let count = bounded(input, page_count, "number of pages")?;
             let first_needed = layer.first_visible(length) / PAGE;
-            if first > first_needed || first + count != length.div_ceil(PAGE).max(first) {
+            let wanted = length.div_ceil(PAGE).saturating_sub(first);
+            if first > first_needed || count != wanted {
                 return Err(wrong(format!(
-                    "a layer holds pages {first} to {} of a cache of {length} tokens",
-                    first + count
+                    "a layer holds {count} pages from page {first} on of a cache of {length} tokens"
                 )));
+            }
+            // A device keeps the layers of one window in common pages.
+            let mut read = empty.layers.iter().zip(&layers);
+            if read.any(|(other, &(begin, _))| other.window == layer.window && begin != first) {
+                return Err(wrong(
+                    "layers of one window begin at different pages".into(),
+                ));
             }
             let indices = (0..count).map(|_| bounded(input, page_count.saturating_sub(1), "page"));
             layers.push((first, indices.collect::<io::Result<_>>()?));

@@ -213,7 +213,8 @@ impl Sampler {
             .apply(&self.history, &settings.exempt, logits);
         settings.dry.apply(&self.history, &settings.exempt, logits);
         let unit = self.random.unit();
-        let greedy = settings.temperature == 0.0;
+        // What is smaller than the smallest normal number has no reciprocal.
+        let greedy = !settings.temperature.is_normal();
         let read_at = if greedy || settings.truncates() {
             1.0
         } else {

@@ -45,9 +45,10 @@ fn from_metadata(metadata: &Metadata) -> Result<Result<Tokenizer, Error>, gguf::
         let name = key.strip_prefix("tokenizer.ggml.");
         if let Some(name) = name.and_then(|name| name.strip_suffix("_token_id")) {
             // Some programs write an impossible number for a token that there is not. Without an end, answers would have none.
-            let id = metadata.u32(key)?;
-            if name == "eos" || (id as usize) < tokens.len() {
-                named.push((name, id));
+            match metadata.u32(key) {
+                Ok(id) if name == "eos" || (id as usize) < tokens.len() => named.push((name, id)),
+                Err(error) if name == "eos" => return Err(error),
+                _ => {}
             }
         }
     }

@@ -100,16 +100,22 @@ fn attend(child: &mut Child, arguments: &str) -> io::Result<(Collected, Collecte
     ))
 }
 
-/// Collects a stream in the background; delivers what came, also when it never ends.
+/// Collects a stream in the background: of very much, the beginning. Delivers what came, also when it never ends.
 fn read_all(stream: Option<impl Read + Send + 'static>) -> io::Result<Collected> {
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new().spawn(move || {
         let Some(mut stream) = stream else { return };
         let mut buffer = [0; 8192];
+        let mut sent = 0;
         while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            // The rest is read too: a tool that cannot write does not end.
+            if sent > MOST_OUTPUT {
+                continue;
+            }
             if sender.send(buffer[..count].to_vec()).is_err() {
                 return;
             }
+            sent += count;
         }
     })?;
     Ok(Collected { receiver })
@@ -120,13 +126,11 @@ struct Collected {
 }
 
 impl Collected {
-    /// Everything until the end, or until nothing more comes for `patience`; of very much, the beginning.
+    /// Everything until the end, or until nothing more comes for `patience`.
     fn gather(self, patience: Duration) -> Vec<u8> {
         let mut all = Vec::new();
         while let Ok(piece) = self.receiver.recv_timeout(patience) {
-            if all.len() <= MOST_OUTPUT {
-                all.extend(piece);
-            }
+            all.extend(piece);
         }
         all
     }
@@ -227,6 +231,13 @@ mod tests {
             panic!("not an output");
         };
         assert!(text.ends_with("[cut after 200000 bytes]") && text.len() < 200_100);
+    }
+
+    #[test]
+    fn output_without_end_takes_no_memory() {
+        let collected = read_all(Some(io::repeat(b'x').take(1 << 30))).unwrap();
+        let bytes = collected.gather(Duration::from_secs(60));
+        assert!((MOST_OUTPUT + 1..=MOST_OUTPUT + 8192).contains(&bytes.len()));
     }
 
     #[test]

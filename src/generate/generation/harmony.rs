@@ -16,10 +16,12 @@ impl Generation<'_> {
         let was_answer = parser.position() == Position::Final;
         let was_header = parser.position() == Position::Header;
         let mut events = std::mem::take(&mut self.scratch);
-        parser.push(token, &mut events);
-        let is_end = token == self.request.mark(Mark::End);
-        // A fine-tune's own end is none that harmony knows.
         let is_end_of_turn = self.ends.contains(&token);
+        // A fine-tune's own end is none that harmony knows, and no part of what was said.
+        if !is_end_of_turn || parser.markup().mark(token).is_some() {
+            parser.push(token, &mut events);
+        }
+        let is_end = token == self.request.mark(Mark::End);
         let is_done = self
             .turn_end(&events)
             .or(is_end_of_turn.then_some(Finish::Stop));
