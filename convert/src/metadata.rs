@@ -1,20 +1,12 @@
 //! The keys of the GGUF file: what llama.cpp expects, and fourfold's own for what GGUF has no word for.
 
+use fourfold_quantize::gguf::keys::{ROPE_TRUNCATE, STOP_TOKEN_IDS, SWIGLU_ALPHA, SWIGLU_LIMIT};
 use fourfold_quantize::gguf::{Array, Metadata};
 
 use crate::card::Card;
 use crate::config::Config;
 use crate::rope::Yarn;
 use crate::vocab::Vocab;
-
-/// Greatest absolute gate and up value before the activation (f32). llama.cpp takes 7.
-pub const SWIGLU_LIMIT: &str = "fourfold.swiglu_limit";
-/// Steepness of the activation's sigmoid (f32). llama.cpp takes 1.702.
-pub const SWIGLU_ALPHA: &str = "fourfold.swiglu_alpha";
-/// Whether the ends of YaRN's ramp are rounded to whole dimensions (bool). llama.cpp always rounds them.
-pub const ROPE_TRUNCATE: &str = "fourfold.rope_truncate";
-/// All ids at which the model stops (array of i32); GGUF's own key holds one.
-pub const STOP_TOKEN_IDS: &str = "fourfold.stop_token_ids";
 
 /// Builds the keys in the order in which llama.cpp's converter writes them.
 pub fn build(

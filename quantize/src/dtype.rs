@@ -1,6 +1,7 @@
 //! One row per tensor type: the number it has in a file, its name, and the size of its block.
 
-/// A tensor type that this program can read and compute with, and write unless [`DType::can_be_written`] says otherwise.
+/// A tensor type that this program can read, and write unless [`DType::can_be_written`] says otherwise. Weights are in all but
+/// the integer types and F64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(
     missing_docs,

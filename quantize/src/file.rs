@@ -82,6 +82,16 @@ pub fn destination(path: &Path) -> Result<PathBuf, Obstacle> {
     }
 }
 
+/// The one name of a file however it is spelled, also of one that is not there yet.
+pub fn place(path: &Path) -> PathBuf {
+    let in_folder = || {
+        let folder = folder_of(path).canonicalize().ok()?;
+        Some(folder.join(path.file_name()?))
+    };
+    let place = path.canonicalize().ok().or_else(in_folder);
+    place.unwrap_or_else(|| path.to_path_buf())
+}
+
 /// The folder that a file is in.
 pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {

@@ -78,5 +78,5 @@ pub fn clear() {
 
 /// The error of work that stopped because somebody asked; `main` turns it into [`EXIT_CODE`].
 #[derive(Debug, thiserror::Error)]
-#[error("interrupted; nothing was left behind")]
+#[error("interrupted; no unfinished file was left")]
 pub struct Interrupted;

@@ -6,6 +6,7 @@ use super::progress::Progress;
 use super::{interrupt, npy};
 use anyhow::bail;
 use fourfold::model::{Batch, Logits, Model, Routing};
+use fourfold_quantize::file::place;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -117,16 +118,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// Refuses two outputs of one name: the second to be finished would replace the first.
 fn check_names(output: &Path, routing: Option<&Path>) -> anyhow::Result<()> {
-    let Some(routing) = routing else {
-        return Ok(());
-    };
-    // However they are spelled: the folder has to exist, the file need not.
-    let place = |path: &Path| {
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new(".")).canonicalize().ok()?;
-        Some(folder.join(path.file_name()?))
-    };
-    if output == routing || place(output).is_some_and(|it| Some(it) == place(routing)) {
+    if routing.is_some_and(|routing| place(output) == place(routing)) {
         bail!("-o and --routing both name {output:?}: give two files");
     }
     Ok(())

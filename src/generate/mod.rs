@@ -17,7 +17,7 @@ use crate::model::{self, Logits, Model};
 use crate::sample::{self, Constraint, ConstraintError, Grammars, Sampler, Vocabulary};
 use crate::speculate::{Pace, Statistics};
 use crate::tokenizer::{LoadError, Tokenizer};
-use fourfold_convert::metadata::STOP_TOKEN_IDS;
+use fourfold_quantize::gguf::keys::STOP_TOKEN_IDS;
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};

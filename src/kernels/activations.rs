@@ -55,7 +55,7 @@ pub(super) unsafe fn away(record: *const Record, first: usize, steps: usize) -> 
     unsafe { *record.add(steps - first).cast::<f32>().add(first / CHUNK) }
 }
 
-/// Below this magnitude 32 columns count as zero: 127 divided by them would overflow.
+/// Below this magnitude 32 columns count as zero: far above 2^-121, where 127 divided by it would overflow.
 const TINY: f32 = 1.0 / (1u128 << 100) as f32;
 
 /// The tokens that go into a matrix product; the buffer is meant to be used again and again.

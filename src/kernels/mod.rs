@@ -52,7 +52,7 @@ pub enum Error {
     },
     /// A matrix cannot be multiplied with.
     #[error(
-        "a matrix of {rows} rows of {columns} columns in {} cannot be in {bytes} bytes: rows hold whole blocks of {} columns in {} bytes",
+        "a matrix of {rows} rows of {columns} columns in {} does not take {bytes} bytes: rows hold whole blocks of {} columns in {} bytes",
         .dtype.name(), .dtype.block_len(), .dtype.block_bytes()
     )]
     Size {

@@ -1,5 +1,6 @@
 //! The hyper-parameters: read from the metadata once, and believed only after they were checked.
 
+use fourfold_quantize::gguf::keys::{ROPE_TRUNCATE, SWIGLU_ALPHA, SWIGLU_LIMIT};
 use fourfold_quantize::gguf::{Metadata, Value};
 
 use super::Error;
@@ -168,8 +169,8 @@ impl Config {
             context,
             windows: keys.windows(layers, window)?,
             rms_epsilon: keys.positive("attention.layer_norm_rms_epsilon", None)? as f32,
-            swiglu_limit: keys.positive("swiglu_limit", Some(7.0))? as f32,
-            swiglu_alpha: keys.positive("swiglu_alpha", Some(1.702))? as f32,
+            swiglu_limit: keys.positive(SWIGLU_LIMIT, Some(7.0))? as f32,
+            swiglu_alpha: keys.positive(SWIGLU_ALPHA, Some(1.702))? as f32,
             rope: keys.rope(head_dim, context)?,
         })
     }
@@ -186,10 +187,12 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    /// The whole key: `fourfold.` for what only this program writes, `gpt-oss.` otherwise.
+    /// The whole key: what only this program writes is named in full.
     fn key(&self, name: &str) -> String {
-        let own = matches!(name, "swiglu_limit" | "swiglu_alpha" | "rope_truncate");
-        format!("{}.{name}", if own { "fourfold" } else { "gpt-oss" })
+        match name.starts_with("fourfold.") {
+            true => name.to_owned(),
+            false => format!("gpt-oss.{name}"),
+        }
     }
 
     fn wrong(&self, name: &str, found: impl ToString, expected: impl Into<String>) -> Error {
@@ -335,10 +338,7 @@ impl Keys<'_> {
                 beta_fast: self.positive("rope.scaling.yarn_beta_fast", Some(32.0))?,
                 beta_slow: self.positive("rope.scaling.yarn_beta_slow", Some(1.0))?,
                 attention_factor: self.positive("rope.scaling.attn_factor", Some(1.0))?,
-                truncate: matches!(
-                    self.metadata.get(&self.key("rope_truncate")),
-                    Some(Value::Bool(true))
-                ),
+                truncate: matches!(self.metadata.get(ROPE_TRUNCATE), Some(Value::Bool(true))),
             }),
             other => {
                 return Err(self.wrong("rope.scaling.type", other, "yarn, linear or none"));

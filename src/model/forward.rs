@@ -147,12 +147,12 @@ impl Engine<'_> {
             &mut scratch.attention,
         );
         scratch.phases.end(Phase::Remember);
-        let tokens: Vec<BatchToken> = rows.iter().map(|&row| tokens[row]).collect();
+        let looking: Vec<BatchToken> = rows.iter().map(|&row| tokens[row]).collect();
         let width = config.heads * config.head_dim;
         scratch.attended.resize(rows.len() * width, 0.0);
         let finite = step.look_back(
             self.pool,
-            &tokens,
+            &looking,
             rows,
             &scratch.queries,
             &mut scratch.attended,
@@ -178,7 +178,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Keys and values of all tokens, and queries of the rows that look back: from here on `scratch` holds only those rows.
+    /// Keys and values of all tokens, and queries of the rows that look back, which alone go on.
     fn queries_keys_values(
         &self,
         layer: &Layer,
@@ -193,26 +193,29 @@ impl Engine<'_> {
         ] {
             out.resize(count * linear.weight.rows(), 0.0);
         }
-        let all = rows.len() == tokens;
-        let mut products = vec![
-            product(&layer.key, &mut scratch.keys),
-            product(&layer.value, &mut scratch.values),
-        ];
-        if all {
-            products.push(product(&layer.query, &mut scratch.queries));
-        }
-        self.kernels
-            .matmul(self.pool, &scratch.activations, &mut products);
-        scratch.phases.end(Phase::QueryKeyValue);
-        if !all {
-            keep_rows(&mut scratch.x, rows, self.config.dim);
-            keep_rows(&mut scratch.normed, rows, self.config.dim);
-            self.quantize_normed(scratch);
+        let key = product(&layer.key, &mut scratch.keys);
+        let value = product(&layer.value, &mut scratch.values);
+        let query = product(&layer.query, &mut scratch.queries);
+        if rows.len() == tokens {
+            self.kernels
+                .matmul(self.pool, &scratch.activations, &mut [key, value, query]);
+        } else {
+            self.kernels
+                .matmul(self.pool, &scratch.activations, &mut [key, value]);
+            scratch.phases.end(Phase::QueryKeyValue);
+            self.keep(rows, scratch);
             let query = product(&layer.query, &mut scratch.queries);
             self.kernels
                 .matmul(self.pool, &scratch.activations, &mut [query]);
-            scratch.phases.end(Phase::QueryKeyValue);
         }
+        scratch.phases.end(Phase::QueryKeyValue);
+    }
+
+    /// Forgets all tokens but these rows.
+    fn keep(&self, rows: &[usize], scratch: &mut Scratch) {
+        keep_rows(&mut scratch.x, rows, self.config.dim);
+        keep_rows(&mut scratch.normed, rows, self.config.dim);
+        self.quantize_normed(scratch);
     }
 
     /// `x = x + sum of weight * expert(h)` over the experts that the router chose for `h = rmsnorm(x)`.

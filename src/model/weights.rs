@@ -1,6 +1,7 @@
 //! Every tensor of the model, found by name once, its shape and type checked once, its bytes left in the map.
 //!
-//! The names of the file appear here and nowhere else; the fields are named as in the reference model.
+//! The runner's only list of GGUF names (`convert/src/names.rs` has them for writing); the fields are named as in the
+//! reference model.
 
 use std::borrow::Cow;
 use std::cell::RefCell;

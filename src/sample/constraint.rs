@@ -257,16 +257,6 @@ impl Constraint {
     pub fn forced(&mut self) -> Vec<u32> {
         self.matcher.consume_ff_tokens()
     }
-
-    /// Whether the text is complete and nothing can follow.
-    pub fn is_finished(&self) -> bool {
-        self.matcher.is_stopped()
-    }
-
-    /// Whether the text may end here.
-    pub fn may_end(&mut self) -> bool {
-        self.matcher.is_accepting().unwrap_or(false)
-    }
 }
 
 #[cfg(test)]
@@ -385,7 +375,6 @@ mod tests {
         let mut constraint = grammars().regex("ab*").unwrap();
         assert_eq!(allowed(&mut constraint, RETURN), [97]);
         constraint.accept(97).unwrap();
-        assert!(constraint.may_end() && !constraint.is_finished());
         assert_eq!(allowed(&mut constraint, RETURN), [98, RETURN]);
         assert_eq!(allowed(&mut constraint, CALL), [98, CALL]);
     }

@@ -6,7 +6,7 @@
 //! model or version is refused with its header, so that the text of the conversation can be kept.
 
 use fourfold_quantize::file::partial::{Partial, Readers};
-use fourfold_quantize::file::{folder_of, open_regular};
+use fourfold_quantize::file::{open_regular, place};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -112,16 +112,6 @@ impl Known {
         let state = state(&self.place);
         state.is_none() || state == self.state
     }
-}
-
-/// The one name of a file, also of one that is not there yet.
-fn place(path: &Path) -> PathBuf {
-    let in_folder = || {
-        let folder = folder_of(path).canonicalize().ok()?;
-        Some(folder.join(path.file_name()?))
-    };
-    let place = path.canonicalize().ok().or_else(in_folder);
-    place.unwrap_or_else(|| path.to_path_buf())
 }
 
 fn state(path: &Path) -> Option<(u64, SystemTime)> {

@@ -71,7 +71,7 @@ pub enum Error {
     )]
     UnsupportedModel { found: String },
     #[error(
-        "the tokenizer splits text as {found:?} does: only \"gpt-4o\", which all gpt-oss models use, is supported"
+        "the tokenizer splits text as {found:?} does: only \"gpt-4o\", which all gpt-oss models use, and \"llama4\", which is the same, are supported"
     )]
     UnsupportedSplit { found: String },
 }

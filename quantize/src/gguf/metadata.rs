@@ -11,7 +11,7 @@ use super::value::{Scalar, Strings, Value, ValueType};
 #[derive(Clone, Debug, Default)]
 pub struct Metadata {
     entries: Vec<(Arc<str>, Value)>,
-    /// Where in `entries` each key stands: a file may have 65,536, and something to look up for each of them.
+    /// Where in `entries` each key stands: a file may have 4,096, and something to look up for each of them.
     places: HashMap<Arc<str>, usize>,
     /// The file they come from, for messages; empty for metadata made in memory.
     origin: PathBuf,

@@ -7,6 +7,7 @@
 
 mod error;
 mod foreign;
+pub mod keys;
 mod layout;
 mod metadata;
 mod ollama;

@@ -32,7 +32,7 @@ pub(super) fn translate(file: &mut Parsed) -> bool {
     true
 }
 
-/// What another name a tensor has elsewhere.
+/// The usual name of a tensor, if Ollama's differs.
 fn tensor_name(name: &str) -> Option<String> {
     let (layer, part) = name.strip_prefix("blk.")?.split_once('.')?;
     let part = match part {

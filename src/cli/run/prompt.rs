@@ -35,7 +35,9 @@ fn read_pipe() -> anyhow::Result<String> {
     // Without a thread it is only quieter.
     let _ = std::thread::Builder::new().spawn(move || {
         if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("waiting for the end of standard input (`< /dev/null` gives it none)");
+            eprintln!(
+                "waiting for standard input to end; add `< /dev/null` if nothing is piped in"
+            );
         }
     });
     let text = read_text(Path::new("-"));
