@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fourfold::model::offload::{self, Amount, Card, Plan, Streaming, Wish};
+use fourfold::model::offload::{self, Amount, BringExperts, Card, Plan, Wish};
 use fourfold::model::{Batch, KvType, Logits, Model, Options, Sequence, persist};
 
 /// How far logits may be apart; see [`difference`]. Activations are rounded to 8 bits on the processor, to 8 or 16 on
@@ -34,7 +34,7 @@ fn placed(name: &str, options: Options, card: &Card, layers: usize, cpu_moe: usi
         layers: Amount::Exactly(layers),
         cpu_moe: Amount::Exactly(cpu_moe),
         context: Some(options.context).filter(|&context| context > 0),
-        streaming: Streaming::Never,
+        bring_experts: BringExperts::Never,
         ..Wish::default()
     };
     placed_as(name, options, card, &wish)
@@ -224,17 +224,17 @@ fn experts_in_the_hosts_memory_come_to_the_device_for_a_batch() {
         let host = open("tiny", context(2048));
         let tokens = text(&host, 600);
         let expected = in_pieces(&host, &tokens, &[512]);
-        let wish = |streaming, cpu_moe| Wish {
+        let wish = |bring_experts, cpu_moe| Wish {
             layers: Amount::All,
             cpu_moe: Amount::Exactly(cpu_moe),
             context: Some(2048),
-            streaming,
+            bring_experts,
             ..Wish::default()
         };
-        let stay = placed_as("tiny", context(2048), card, &wish(Streaming::Never, 2));
+        let stay = placed_as("tiny", context(2048), card, &wish(BringExperts::Never, 2));
         let stay = in_pieces(&stay, &tokens, &[600]);
         for cpu_moe in [1, 2] {
-            let wish = wish(Streaming::Always, cpu_moe);
+            let wish = wish(BringExperts::Always, cpu_moe);
             let model = placed_as("tiny", context(2048), card, &wish);
             assert_eq!(model.chunk(), 2048);
             // In one batch, in several, and token by token.
@@ -434,20 +434,20 @@ fn a_plan_for_a_real_model_holds_what_it_says() {
     };
     println!("| device | context | experts | planned MiB | taken MiB |\n|---|---|---|---|---|");
     each_device(|card| {
-        for (context, streaming) in [
-            (4096, Streaming::Never),
-            (4096, Streaming::Always),
-            (32_768, Streaming::Never),
-            (32_768, Streaming::Always),
+        for (context, bring_experts) in [
+            (4096, BringExperts::Never),
+            (4096, BringExperts::Always),
+            (32_768, BringExperts::Never),
+            (32_768, BringExperts::Always),
         ] {
             // Scratch does not depend on the number of layers, so two show it.
-            let brought = streaming == Streaming::Always;
+            let brought = bring_experts == BringExperts::Always;
             let mut model = Model::open_with(&file, self::context(context)).unwrap();
             let wish = Wish {
                 layers: Amount::Exactly(2),
                 cpu_moe: Amount::Exactly(model.config().layers - 2 + 2 * usize::from(brought)),
                 context: Some(context),
-                streaming,
+                bring_experts,
                 ..Wish::default()
             };
             let plan = offload::plan(&model.sizes(), card, &wish).unwrap().unwrap();

@@ -44,10 +44,25 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         model.gpu.dry_run = false;
         model.open()?;
     }
+    let mut out = terminal::stdout();
+    processor_and_memory(&mut out)?;
+    cards(&mut out)?;
+    if has_model && !offload::AVAILABLE {
+        let line = "plan          none: without GPU support all layers stay on the processor";
+        writeln!(out, "{line}")?;
+    }
+    out.flush()?;
+    if has_model && offload::AVAILABLE {
+        model.gpu.dry_run = true;
+        model.open()?;
+    }
+    Ok(())
+}
+
+fn processor_and_memory(out: &mut impl Write) -> anyhow::Result<()> {
     let kernels = Kernels::detect()?;
     let mut names: Vec<_> = Kernels::available().iter().map(Kernels::isa).collect();
     names.dedup();
-    let mut out = terminal::stdout();
     writeln!(out, "processor     {}", terminal::plain(&processor()))?;
     writeln!(out, "architecture  {}", std::env::consts::ARCH)?;
     let logical = std::thread::available_parallelism().map_or(1, usize::from);
@@ -70,6 +85,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let (free, total) = (terminal::bytes(free), terminal::bytes(total));
         writeln!(out, "memory        {free} free of {total}")?;
     }
+    Ok(())
+}
+
+fn cards(out: &mut impl Write) -> anyhow::Result<()> {
     for card in offload::cards() {
         let (free, total) = (terminal::bytes(card.free), terminal::bytes(card.total));
         let description = terminal::plain(&card.description);
@@ -82,17 +101,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             out,
             "GPU           none: this build has only the processor ({how} adds GPUs)"
         )?;
-        if has_model {
-            writeln!(
-                out,
-                "plan          none: without GPU support all layers stay on the processor"
-            )?;
-        }
-    }
-    out.flush()?;
-    if has_model && offload::AVAILABLE {
-        model.gpu.dry_run = true;
-        model.open()?;
     }
     Ok(())
 }

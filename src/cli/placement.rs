@@ -1,7 +1,7 @@
 //! Which layers go on a GPU: the options, and doing as they say.
 
 use anyhow::{Context, bail};
-use fourfold::model::offload::{self, Amount, Card, Plan, Streaming, Wish};
+use fourfold::model::offload::{self, Amount, BringExperts, Card, Plan, Wish};
 use fourfold::model::{Error, Model};
 use std::io::Write;
 
@@ -31,8 +31,8 @@ pub struct GpuArgs {
     gpu_memory: Option<u64>,
     /// When experts that stay in the host's memory come to the GPU for long prompts: auto (whatever proves faster, so two
     /// runs may differ in the last digits), always or never
-    #[arg(long, value_name = "WHEN", value_parser = streaming)]
-    bring_experts: Option<Streaming>,
+    #[arg(long, value_name = "WHEN", value_parser = bring_experts)]
+    bring_experts: Option<BringExperts>,
     /// Compute everything on the processor
     #[arg(long, conflicts_with_all = ["gpu_layers", "cpu_moe", "device", "gpu_memory", "bring_experts"])]
     no_gpu: bool,
@@ -64,11 +64,11 @@ fn cpu_moe(text: &str) -> Result<Amount, String> {
     }
 }
 
-fn streaming(text: &str) -> Result<Streaming, String> {
+fn bring_experts(text: &str) -> Result<BringExperts, String> {
     match text {
-        "auto" => Ok(Streaming::Auto),
-        "always" => Ok(Streaming::Always),
-        "never" => Ok(Streaming::Never),
+        "auto" => Ok(BringExperts::Auto),
+        "always" => Ok(BringExperts::Always),
+        "never" => Ok(BringExperts::Never),
         _ => Err("auto, always or never is expected".into()),
     }
 }
@@ -91,7 +91,7 @@ impl GpuArgs {
             ("--gpu-memory", self.gpu_memory.is_some()),
             (
                 "--bring-experts",
-                self.bring_experts == Some(Streaming::Always),
+                self.bring_experts == Some(BringExperts::Always),
             ),
         ];
         given
@@ -122,7 +122,7 @@ impl GpuArgs {
             cpu_moe: self.cpu_moe.unwrap_or_default(),
             context: Some(model.options().context).filter(|&context| context > 0),
             budget: self.gpu_memory,
-            streaming: self.bring_experts.unwrap_or_default(),
+            bring_experts: self.bring_experts.unwrap_or_default(),
         };
         let sizes = model.sizes();
         let mut tries = 0;
@@ -204,7 +204,7 @@ mod tests {
         assert!(layers("-1").is_err() && layers("many").is_err());
         assert_eq!(cpu_moe("3"), Ok(Amount::Exactly(3)));
         assert!(cpu_moe("all").is_err());
-        assert_eq!(streaming("never"), Ok(Streaming::Never));
-        assert!(streaming("sometimes").is_err());
+        assert_eq!(bring_experts("never"), Ok(BringExperts::Never));
+        assert!(bring_experts("sometimes").is_err());
     }
 }

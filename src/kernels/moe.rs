@@ -127,28 +127,29 @@ impl Kernels {
         scratch: &mut Scratch,
     ) {
         experts.check(input, routes.len(), used, out.len());
-        let Experts {
-            n_experts,
-            ff,
-            columns,
-            ..
-        } = *experts;
-        scratch.sort(routes, used, n_experts);
+        scratch.sort(routes, used, experts.n_experts);
+        self.gate_up(pool, experts, input, scratch);
+        scratch.hidden.settle(pool);
+        self.down(pool, experts, out, scratch);
+    }
+
+    /// `hidden = swiglu(gate . input, up . input)` for every token and expert.
+    fn gate_up(&self, pool: &Pool, experts: &Experts, input: &Activations, scratch: &mut Scratch) {
         let Scratch {
             starts,
             tokens,
-            weights,
             hidden,
+            ..
         } = scratch;
-        let (starts, tokens, weights) = (&starts[..], &tokens[..], &weights[..]);
+        let (starts, tokens) = (&starts[..], &tokens[..]);
         hidden.keep_values(self.exact || experts.down.dtype.is_float());
-        hidden.resize(routes.len(), ff);
+        hidden.resize(tokens.len(), experts.ff);
         let writer = hidden.writer();
         let input = Input {
             activations: input,
             exact: self.exact,
         };
-        let panels = ff.div_ceil(ROWS);
+        let panels = experts.ff.div_ceil(ROWS);
         let work: usize = starts
             .windows(2)
             .map(|run| panels * cost(run[1] - run[0]))
@@ -165,23 +166,26 @@ impl Kernels {
                 runs: &runs,
             });
         });
-        hidden.settle(pool);
+    }
+
+    /// `out = out + sum of weight * (down . hidden)` over each token's experts.
+    fn down(&self, pool: &Pool, experts: &Experts, out: &mut [f32], scratch: &Scratch) {
         let input = Input {
-            activations: hidden,
+            activations: &scratch.hidden,
             exact: self.exact,
         };
         let out = SharedOut {
             start: out.as_mut_ptr(),
-            rows: columns,
+            rows: experts.columns,
         };
-        let runs = Runs::new(columns.div_ceil(ROWS), 1, pool.threads());
+        let runs = Runs::new(experts.columns.div_ceil(ROWS), 1, pool.threads());
         pool.run(|_| {
             self.call(Down {
                 experts,
                 input,
-                starts,
-                tokens,
-                weights,
+                starts: &scratch.starts,
+                tokens: &scratch.tokens,
+                weights: &scratch.weights,
                 out,
                 runs: &runs,
             });

@@ -65,68 +65,19 @@ impl PageLayout {
         assert!(head < self.kv_heads && slot < PAGE && page.bytes == self.bytes());
         assert!(key.len() == self.head_dim && value.len() == self.head_dim);
         let keys = head * 2 * self.half_bytes();
-        let values = keys + self.half_bytes();
-        let at = |offset: usize| {
-            debug_assert!(offset < page.bytes);
-            // SAFETY: the offsets below stay inside the page, whose size was compared above.
-            unsafe { page.start.as_ptr().add(offset) }
+        let place = Place {
+            page,
+            head_dim: self.head_dim,
+            slot,
+            keys,
+            values: keys + self.half_bytes(),
         };
-        match self.kv_type {
-            KvType::F32 => {
-                for (i, (k, v)) in key.iter().zip(value).enumerate() {
-                    // SAFETY: inside the page, aligned to 4 bytes because every part is a multiple of 256.
-                    unsafe {
-                        at(keys + 4 * (i * PAGE + slot)).cast::<f32>().write(*k);
-                        at(values + 4 * (slot * self.head_dim + i))
-                            .cast::<f32>()
-                            .write(*v);
-                    }
-                }
-            }
-            KvType::F16 => {
-                let (mut k, mut v) = ([0u16; BLOCK], [0u16; BLOCK]);
-                for start in (0..self.head_dim).step_by(BLOCK) {
-                    let end = (start + BLOCK).min(self.head_dim);
-                    half_bits(&key[start..end], &mut k);
-                    half_bits(&value[start..end], &mut v);
-                    for i in start..end {
-                        // SAFETY: as above, for 2 bytes.
-                        unsafe {
-                            at(keys + 2 * (i * PAGE + slot))
-                                .cast::<u16>()
-                                .write(k[i - start]);
-                            at(values + 2 * (slot * self.head_dim + i))
-                                .cast::<u16>()
-                                .write(v[i - start]);
-                        }
-                    }
-                }
-            }
-            KvType::Q8_0 => {
-                let key_scales = keys + PAGE * self.head_dim;
-                let value_scales = values + PAGE * self.head_dim;
-                for block in 0..self.head_dim / BLOCK {
-                    let range = block * BLOCK..(block + 1) * BLOCK;
-                    let (key_scale, k) = eight_bits(&key[range.clone()]);
-                    let (value_scale, v) = eight_bits(&value[range]);
-                    // SAFETY: as above; scales follow the 64 * head_dim bytes, at an even offset.
-                    unsafe {
-                        at(key_scales + 2 * (block * PAGE + slot))
-                            .cast::<u16>()
-                            .write(key_scale.to_bits());
-                        at(value_scales + 2 * (slot * (self.head_dim / BLOCK) + block))
-                            .cast::<u16>()
-                            .write(value_scale.to_bits());
-                        for i in 0..BLOCK {
-                            at(keys + (block * BLOCK + i) * PAGE + slot)
-                                .cast::<i8>()
-                                .write(k[i]);
-                            at(values + slot * self.head_dim + block * BLOCK + i)
-                                .cast::<i8>()
-                                .write(v[i]);
-                        }
-                    }
-                }
+        // SAFETY: the sizes were compared above; who else may be there is promised by the caller.
+        unsafe {
+            match self.kv_type {
+                KvType::F32 => place.store_f32(key, value),
+                KvType::F16 => place.store_f16(key, value),
+                KvType::Q8_0 => place.store_q8_0(key, value),
             }
         }
     }
@@ -140,6 +91,96 @@ impl PageLayout {
         // SAFETY: the page holds this many bytes, all initialised, and is not written to meanwhile.
         let all = unsafe { std::slice::from_raw_parts(page.start.as_ptr(), page.bytes) };
         all[head * 2 * self.half_bytes()..][..2 * self.half_bytes()].split_at(self.half_bytes())
+    }
+}
+
+/// A slot of a head: where its key and its value go. A key's numbers are a page apart, a value's side by side.
+struct Place<'a> {
+    page: &'a Page,
+    head_dim: usize,
+    slot: usize,
+    /// Where the head's keys begin in the page, and its values: multiples of 256 bytes, but for scales.
+    keys: usize,
+    values: usize,
+}
+
+impl Place<'_> {
+    /// Writes one number.
+    ///
+    /// # Safety
+    /// It lies inside the page, at a multiple of its size.
+    unsafe fn write<T>(&self, offset: usize, number: T) {
+        debug_assert!(offset + size_of::<T>() <= self.page.bytes);
+        // SAFETY: promised by the caller.
+        unsafe {
+            self.page
+                .start
+                .as_ptr()
+                .add(offset)
+                .cast::<T>()
+                .write(number)
+        }
+    }
+
+    /// # Safety
+    /// The page is of this type, and key and value are of this length.
+    unsafe fn store_f32(&self, key: &[f32], value: &[f32]) {
+        for (i, (k, v)) in key.iter().zip(value).enumerate() {
+            // SAFETY: `i < head_dim` and `slot < PAGE`.
+            unsafe {
+                self.write(self.keys + 4 * (i * PAGE + self.slot), *k);
+                self.write(self.values + 4 * (self.slot * self.head_dim + i), *v);
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Place::store_f32`].
+    unsafe fn store_f16(&self, key: &[f32], value: &[f32]) {
+        let (mut k, mut v) = ([0u16; BLOCK], [0u16; BLOCK]);
+        for start in (0..self.head_dim).step_by(BLOCK) {
+            let end = (start + BLOCK).min(self.head_dim);
+            half_bits(&key[start..end], &mut k);
+            half_bits(&value[start..end], &mut v);
+            for i in start..end {
+                // SAFETY: as for f32, with two bytes.
+                unsafe {
+                    self.write(self.keys + 2 * (i * PAGE + self.slot), k[i - start]);
+                    self.write(
+                        self.values + 2 * (self.slot * self.head_dim + i),
+                        v[i - start],
+                    );
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`Place::store_f32`], with a multiple of [`BLOCK`] numbers.
+    unsafe fn store_q8_0(&self, key: &[f32], value: &[f32]) {
+        let blocks = self.head_dim / BLOCK;
+        let key_scales = self.keys + PAGE * self.head_dim;
+        let value_scales = self.values + PAGE * self.head_dim;
+        for block in 0..blocks {
+            let range = block * BLOCK..(block + 1) * BLOCK;
+            let (key_scale, k) = eight_bits(&key[range.clone()]);
+            let (value_scale, v) = eight_bits(&value[range.clone()]);
+            // SAFETY: the scales follow the `PAGE * head_dim` bytes of numbers, two bytes for each block of each slot.
+            unsafe {
+                self.write(
+                    key_scales + 2 * (block * PAGE + self.slot),
+                    key_scale.to_bits(),
+                );
+                self.write(
+                    value_scales + 2 * (self.slot * blocks + block),
+                    value_scale.to_bits(),
+                );
+                for (i, (k, v)) in range.zip(k.into_iter().zip(v)) {
+                    self.write(self.keys + i * PAGE + self.slot, k);
+                    self.write(self.values + self.slot * self.head_dim + i, v);
+                }
+            }
+        }
     }
 }
 

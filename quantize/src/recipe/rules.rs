@@ -40,43 +40,58 @@ pub(super) fn by_rule(tensor: Tensor<'_>, model: Model, options: &Options) -> DT
     {
         return dtype;
     }
-    let layers = model.layers;
-    // The first and last eighth of the layers and every third between them get more bits in the `_M` recipes.
-    let sensitive = layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
-    if part.starts_with("attn_v.") || part.starts_with("attn_qkv.") {
-        match recipe {
-            Recipe::Q2_K => DType::Q4_K,
-            Recipe::Q3_K_M if layer < 2 => DType::Q5_K,
-            Recipe::Q3_K_M => DType::Q4_K,
-            Recipe::Q3_K_L | Recipe::IQ4_NL | Recipe::IQ4_XS => DType::Q5_K,
-            Recipe::Q4_K_M | Recipe::Q5_K_M if sensitive => DType::Q6_K,
-            Recipe::Q4_K_S if layer < 4 => DType::Q5_K,
-            _ => default,
-        }
+    let special = if part.starts_with("attn_v.") || part.starts_with("attn_qkv.") {
+        of_value(recipe, layer, model.layers)
     } else if part.starts_with("attn_output.") {
-        match recipe {
-            Recipe::Q2_K => DType::Q3_K,
-            Recipe::Q3_K_M => DType::Q4_K,
-            Recipe::Q3_K_L => DType::Q5_K,
-            _ => default,
-        }
+        of_attention_output(recipe)
     } else if part.starts_with("ffn_down") {
-        let first_eighth = layer < layers / 8;
-        match recipe {
-            Recipe::Q2_K => DType::Q3_K,
-            Recipe::Q3_K_M if layer < layers / 16 => DType::Q5_K,
-            Recipe::Q3_K_M => DType::Q4_K,
-            Recipe::Q3_K_L => DType::Q5_K,
-            Recipe::Q4_K_M | Recipe::Q5_K_M if sensitive => DType::Q6_K,
-            Recipe::Q4_K_S if first_eighth => DType::Q5_K,
-            Recipe::IQ4_NL | Recipe::IQ4_XS if first_eighth && !options.has_imatrix => DType::Q5_K,
-            Recipe::Q4_0 if first_eighth && options.has_imatrix => DType::Q4_1,
-            Recipe::Q5_0 if first_eighth && options.has_imatrix => DType::Q5_1,
-            _ => default,
-        }
+        of_down(recipe, layer, model.layers, options.has_imatrix)
     } else {
-        default
-    }
+        None
+    };
+    special.unwrap_or(default)
+}
+
+/// Whether a layer gets more bits in the `_M` recipes: the first and last eighth, and every third between them.
+fn is_sensitive(layer: u64, layers: u64) -> bool {
+    layer < layers / 8 || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2
+}
+
+fn of_value(recipe: Recipe, layer: u64, layers: u64) -> Option<DType> {
+    Some(match recipe {
+        Recipe::Q2_K => DType::Q4_K,
+        Recipe::Q3_K_M if layer < 2 => DType::Q5_K,
+        Recipe::Q3_K_M => DType::Q4_K,
+        Recipe::Q3_K_L | Recipe::IQ4_NL | Recipe::IQ4_XS => DType::Q5_K,
+        Recipe::Q4_K_M | Recipe::Q5_K_M if is_sensitive(layer, layers) => DType::Q6_K,
+        Recipe::Q4_K_S if layer < 4 => DType::Q5_K,
+        _ => return None,
+    })
+}
+
+fn of_attention_output(recipe: Recipe) -> Option<DType> {
+    Some(match recipe {
+        Recipe::Q2_K => DType::Q3_K,
+        Recipe::Q3_K_M => DType::Q4_K,
+        Recipe::Q3_K_L => DType::Q5_K,
+        _ => return None,
+    })
+}
+
+fn of_down(recipe: Recipe, layer: u64, layers: u64, has_imatrix: bool) -> Option<DType> {
+    let first_eighth = layer < layers / 8;
+    Some(match recipe {
+        Recipe::Q2_K => DType::Q3_K,
+        Recipe::Q3_K_M if layer < layers / 16 => DType::Q5_K,
+        Recipe::Q3_K_M => DType::Q4_K,
+        Recipe::Q3_K_L => DType::Q5_K,
+        Recipe::Q4_K_M | Recipe::Q5_K_M if is_sensitive(layer, layers) => DType::Q6_K,
+        Recipe::Q4_K_S if first_eighth => DType::Q5_K,
+        Recipe::IQ4_NL | Recipe::IQ4_XS if first_eighth && !has_imatrix => DType::Q5_K,
+        Recipe::Q4_0 if first_eighth && has_imatrix => DType::Q4_1,
+        Recipe::Q5_0 if first_eighth && has_imatrix => DType::Q5_1,
+        _ => return None,
+    })
 }
 
 /// What llama-quantize does with attention beside eight experts, as Mixtral has them: no gpt-oss, but the demo model and prunings.

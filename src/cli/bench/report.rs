@@ -4,7 +4,7 @@ use super::{Form, Test};
 use crate::cli::{devices, terminal};
 use fourfold::model::{Ceilings, Model};
 use serde_json::{Value, json};
-use std::io::Write;
+use std::io::{self, Write};
 use std::time::Duration;
 
 /// A test's outcome.
@@ -56,61 +56,76 @@ pub fn print(
 ) -> anyhow::Result<()> {
     let mut out = terminal::stdout();
     match form {
-        Form::Md => {
-            writeln!(out, "| test | depth | tokens/s | ceiling | share |")?;
-            writeln!(out, "|---|---|---|---|---|")?;
-            for result in results {
-                let (mean, ceiling) = (result.mean(), result.ceiling(model, ceilings));
-                writeln!(
-                    out,
-                    "| {} | {} | {mean:.2} ± {:.2} | {ceiling:.1} | {:.0} % |",
-                    result.test.name(),
-                    result.depth,
-                    result.deviation(),
-                    100.0 * mean / ceiling
-                )?;
-            }
-            writeln!(
-                out,
-                "\n{} on {}, {} threads, {} kernels; this machine reads the weights at {:.1} GB/s and multiplies at {:.0} GMAC/s.",
-                terminal::plain(&model.path().display().to_string()),
-                terminal::plain(&devices::processor()),
-                model.threads(),
-                model.isa(),
-                ceilings.read_gb_s,
-                ceilings.gmac_s,
-            )?;
-        }
+        Form::Md => markdown(&mut out, model, results, ceilings)?,
+        Form::Csv => csv(&mut out, model, results, ceilings)?,
         Form::Json => {
-            let list: Vec<Value> = results
-                .iter()
-                .map(|result| describe(model, result, ceilings))
-                .collect();
+            let results = results.iter();
+            let list = results.map(|result| describe(model, result, ceilings));
+            let list: Vec<Value> = list.collect();
             writeln!(out, "{}", serde_json::to_string_pretty(&list)?)?;
-        }
-        Form::Csv => {
-            writeln!(
-                out,
-                "test,n_prompt,n_gen,depth,mean,std,threads,isa,read_gb_s,gmac_s"
-            )?;
-            for result in results {
-                let (n_prompt, n_gen) = result.counts();
-                writeln!(
-                    out,
-                    "{},{n_prompt},{n_gen},{},{},{},{},{},{},{}",
-                    result.test.name(),
-                    result.depth,
-                    result.mean(),
-                    result.deviation(),
-                    model.threads(),
-                    model.isa(),
-                    ceilings.read_gb_s,
-                    ceilings.gmac_s
-                )?;
-            }
         }
     }
     out.flush()?;
+    Ok(())
+}
+
+fn markdown(
+    out: &mut impl Write,
+    model: &Model,
+    results: &[Result],
+    ceilings: &Ceilings,
+) -> io::Result<()> {
+    writeln!(out, "| test | depth | tokens/s | ceiling | share |")?;
+    writeln!(out, "|---|---|---|---|---|")?;
+    for result in results {
+        let (mean, ceiling) = (result.mean(), result.ceiling(model, ceilings));
+        writeln!(
+            out,
+            "| {} | {} | {mean:.2} ± {:.2} | {ceiling:.1} | {:.0} % |",
+            result.test.name(),
+            result.depth,
+            result.deviation(),
+            100.0 * mean / ceiling
+        )?;
+    }
+    writeln!(
+        out,
+        "\n{} on {}, {} threads, {} kernels; this machine reads the weights at {:.1} GB/s and multiplies at {:.0} GMAC/s.",
+        terminal::plain(&model.path().display().to_string()),
+        terminal::plain(&devices::processor()),
+        model.threads(),
+        model.isa(),
+        ceilings.read_gb_s,
+        ceilings.gmac_s,
+    )?;
+    Ok(())
+}
+
+fn csv(
+    out: &mut impl Write,
+    model: &Model,
+    results: &[Result],
+    ceilings: &Ceilings,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "test,n_prompt,n_gen,depth,mean,std,threads,isa,read_gb_s,gmac_s"
+    )?;
+    for result in results {
+        let (n_prompt, n_gen) = result.counts();
+        writeln!(
+            out,
+            "{},{n_prompt},{n_gen},{},{},{},{},{},{},{}",
+            result.test.name(),
+            result.depth,
+            result.mean(),
+            result.deviation(),
+            model.threads(),
+            model.isa(),
+            ceilings.read_gb_s,
+            ceilings.gmac_s
+        )?;
+    }
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use enabled as build;
 pub use build::{AVAILABLE, cards, listen};
 pub(in crate::model) use build::{Cache, Copies, Device};
 pub use plan::{
-    Amount, Bytes, Card, HEAD_ROWS, LayerSize, Plan, PlanError, Sizes, Streaming, Wish, plan,
+    Amount, BringExperts, Bytes, Card, HEAD_ROWS, LayerSize, Plan, PlanError, Sizes, Wish, plan,
 };
 pub use table::gib;
 

@@ -82,7 +82,7 @@ pub enum Amount {
 
 /// Whether experts in the host's memory are brought to the device for wide batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Streaming {
+pub enum BringExperts {
     /// If that is faster, as measured.
     #[default]
     Auto,
@@ -104,7 +104,7 @@ pub struct Wish {
     /// Most bytes to take on the device.
     pub budget: Option<u64>,
     /// Whether experts that stay on the processor come over for wide batches.
-    pub streaming: Streaming,
+    pub bring_experts: BringExperts,
 }
 
 /// What goes where, and what it takes on the device.
@@ -133,7 +133,7 @@ pub struct Plan {
     /// Tokens that pass through the layers together.
     pub chunk: usize,
     /// What was asked for; without bytes for a stage nothing is brought over.
-    pub streaming: Streaming,
+    pub bring_experts: BringExperts,
     /// What it all takes.
     pub bytes: Bytes,
 }

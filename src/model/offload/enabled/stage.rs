@@ -9,7 +9,7 @@ use ggml_sys_bindgen::{Error as DeviceError, Store, Stream, TensorId};
 use super::device::Device;
 use super::tensors::{DeviceExperts, Loader, PIECE, Part, upload};
 use crate::model::forward::CHUNK;
-use crate::model::offload::Streaming;
+use crate::model::offload::BringExperts;
 use crate::model::weights::Layer;
 use crate::model::{Config, Error};
 
@@ -75,10 +75,10 @@ impl Device {
         let Some(stage) = self.stage.as_ref().filter(|stage| stage.suits(layer)) else {
             return false;
         };
-        match self.plan().streaming {
-            Streaming::Always => tokens > 0,
-            Streaming::Auto => self.pace.bring(tokens, stage.store.bytes() as u64),
-            Streaming::Never => false,
+        match self.plan().bring_experts {
+            BringExperts::Always => tokens > 0,
+            BringExperts::Auto => self.pace.bring(tokens, stage.store.bytes() as u64),
+            BringExperts::Never => false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The search for the best plan that fits.
 
-use super::{Amount, Bytes, Card, HEAD_ROWS, Plan, PlanError, Sizes, Streaming, Wish};
+use super::{Amount, BringExperts, Bytes, Card, HEAD_ROWS, Plan, PlanError, Sizes, Wish};
 use crate::kernels::page::PAGE;
 
 /// Pages of a windowed layer: window and slack of a sequence (4), a batch of 512 tokens (8), and snapshots. Those that
@@ -52,10 +52,10 @@ impl Planner<'_> {
         let pages = context.div_ceil(PAGE) + SPARE_PAGES;
         let on_host = first_experts - first;
         let stage = stage
-            && match self.wish.streaming {
-                Streaming::Auto => on_host >= WORTH_A_STAGE,
-                Streaming::Always => on_host > 0,
-                Streaming::Never => false,
+            && match self.wish.bring_experts {
+                BringExperts::Auto => on_host >= WORTH_A_STAGE,
+                BringExperts::Always => on_host > 0,
+                BringExperts::Never => false,
             };
         // A batch needs the pages that it writes.
         let window_pages =
@@ -99,7 +99,7 @@ impl Planner<'_> {
             pages,
             window_pages,
             chunk,
-            streaming: self.wish.streaming,
+            bring_experts: self.wish.bring_experts,
             bytes,
         }
     }
