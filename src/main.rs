@@ -1,5 +1,19 @@
 //! The `fourfold` program: parse the command line, run it, turn the outcome into an exit status.
 
+/// Unlike the standard library's, these go on where nobody listens any more: what is said there is said beside the work.
+macro_rules! eprint {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = write!(std::io::stderr(), $($text)*);
+    }};
+}
+macro_rules! eprintln {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 mod cli;
 
 use fourfold::generate;

@@ -497,7 +497,7 @@ fn ctrl_c_leaves_nothing_behind_and_a_kill_nothing_for_long() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let partial = PathBuf::from(format!("{out}.partial"));
+        let partial = PathBuf::from(format!("{out}.fourfold-partial"));
         let start = std::time::Instant::now();
         while !partial.exists() {
             assert!(start.elapsed().as_secs() < 60, "it never began");
@@ -515,11 +515,14 @@ fn ctrl_c_leaves_nothing_behind_and_a_kill_nothing_for_long() {
 
     // Nobody can clean up after this, but the next run can, and says so.
     assert_eq!(stopped_by("-KILL").status.code(), None);
-    assert_eq!(names_in(&folder), ["out.gguf.partial", "source.gguf"]);
+    assert_eq!(
+        names_in(&folder),
+        ["out.gguf.fourfold-partial", "source.gguf"]
+    );
     let output = run(&["quantize", &source, &out, "Q8_0"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(
-        stderr(&output).contains("out.gguf.partial"),
+        stderr(&output).contains("out.gguf.fourfold-partial"),
         "{}",
         stderr(&output)
     );

@@ -1,5 +1,6 @@
 //! config.json, of the Hugging Face layout (old and new transformers) and of `original/`, as one checked struct.
 
+use fourfold_quantize::gguf::keys::MOST_CONTEXT;
 use std::path::Path;
 
 use fourfold_quantize::gguf::vocabulary::MAX_TOKENS;
@@ -82,7 +83,7 @@ impl Config {
     fn hugging_face(fields: &Fields) -> Result<Self> {
         let num_hidden_layers = fields.count("num_hidden_layers")?;
         let max_position_embeddings = match fields.get("max_position_embeddings") {
-            Some(_) => fields.limited("max_position_embeddings", u32::MAX.into())?,
+            Some(_) => fields.limited("max_position_embeddings", MOST_CONTEXT.into())?,
             None => 131_072,
         };
         let mut notes = Vec::new();
@@ -183,8 +184,8 @@ impl Config {
                 "`num_hidden_layers` is more than 512",
             ),
             (
-                self.max_position_embeddings > 0,
-                "`max_position_embeddings` is zero",
+                (1..=MOST_CONTEXT).contains(&self.max_position_embeddings),
+                "`max_position_embeddings` is not from 1 to 16777216",
             ),
             (
                 self.rms_norm_eps > 0.0 && self.rope_theta > 0.0 && self.swiglu_limit > 0.0,

@@ -2,6 +2,7 @@
 
 use crate::fields::{Fields, absent};
 use crate::{Error, Result};
+use fourfold_quantize::gguf::keys::MOST_CONTEXT;
 
 /// How positions beyond the original context are scaled.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,10 +61,12 @@ impl Fields {
             notes.push(absent("rope_scaling", taken));
             return Ok((theta, Some(Yarn::PUBLISHED)));
         };
-        let kind = scaling
-            .text("rope_type")
-            .or_else(|| scaling.text("type"))
-            .unwrap_or("default");
+        let named = ["rope_type", "type"].into_iter();
+        let mut named = named.filter(|key| scaling.fields.contains_key(*key));
+        let kind = match named.next() {
+            None => "default",
+            Some(key) => (scaling.text(key)).ok_or_else(|| scaling.wrong(key, "a name"))?,
+        };
         if kind == "default" {
             return Ok((theta, None));
         }
@@ -76,7 +79,7 @@ impl Fields {
         let yarn = Yarn {
             factor,
             original_max_position_embeddings: match scaling.get(original_context) {
-                Some(_) => scaling.limited(original_context, u32::MAX.into())?,
+                Some(_) => scaling.limited(original_context, MOST_CONTEXT.into())?,
                 None => self.initial_context(max_position_embeddings, notes)?,
             },
             beta_fast: scaling.number_or("beta_fast", 32.0)?,
@@ -97,7 +100,7 @@ impl Fields {
         let missing = "config.json scales positions without `original_max_position_embeddings`;";
         let (context, note) = match self.get("initial_context_length") {
             Some(_) => {
-                let context = self.limited("initial_context_length", u32::MAX.into())?;
+                let context = self.limited("initial_context_length", MOST_CONTEXT.into())?;
                 let note = format!(
                     "{missing} its `initial_context_length`, {context}, is taken (transformers takes `max_position_embeddings`, {max_position_embeddings})"
                 );

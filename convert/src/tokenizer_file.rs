@@ -8,6 +8,7 @@ use serde_json::Value;
 pub struct TokenizerFile {
     #[serde(default)]
     pub added_tokens: Vec<AddedToken>,
+    pub normalizer: Option<Value>,
     pub pre_tokenizer: Option<Value>,
     pub model: Model,
 }

@@ -137,9 +137,12 @@ impl Vocab {
         }
         if file
             .pre_tokenizer
-            .is_some_and(|value| !o200k::splits_as_o200k(&value))
+            .is_none_or(|value| !o200k::splits_as_o200k(&value))
         {
             vocab.notes.push("tokenizer.json splits text by another regular expression than o200k's, which GGUF's `gpt-4o` stands for: text will become other tokens than in training".into());
+        }
+        if file.normalizer.is_some() {
+            vocab.notes.push("tokenizer.json normalizes text before it is split, which GGUF cannot say: text will become other tokens than in training".into());
         }
         Ok(vocab)
     }
@@ -337,7 +340,8 @@ mod tests {
         assert_eq!(vocab.merges, ["a b"]);
         // Not the published vocabulary, which is said but not refused.
         assert!(vocab.notes[0].contains("not o200k's"), "{:?}", vocab.notes);
-        assert_eq!(vocab.notes.len(), 1);
+        assert!(vocab.notes[1].contains("splits text by another"));
+        assert_eq!(vocab.notes.len(), 2);
         let notes = parse("[]", SPECIAL).unwrap().notes;
         assert!(
             notes[1].contains("no merges") && notes[1].contains("llama.cpp"),

@@ -231,7 +231,7 @@ fn stopping_leaves_nothing_behind() {
     let plan = Plan::new(&gguf, &Options::new(Recipe::Q8_0), None).unwrap();
     let out = folder.path().join("out.gguf");
     let writer = Writer::begin(plan.layout().unwrap(), &out, &WriteOptions::default()).unwrap();
-    assert_only(&folder, &["out.gguf.partial", "source.gguf"]);
+    assert_only(&folder, &["out.gguf.fourfold-partial", "source.gguf"]);
     let asked = AtomicU64::new(0);
     let job = Requantize {
         plan: &plan,
@@ -285,7 +285,7 @@ fn unfinished_existing_busy_and_leftover_files() {
     assert_only(&folder, &[]);
 
     // A killed run cannot remove its file; the next one does, and says so.
-    std::fs::write(folder.path().join("out.gguf.partial"), b"half").unwrap();
+    std::fs::write(folder.path().join("out.gguf.fourfold-partial"), b"half").unwrap();
     let next = begin(&plain).unwrap();
     assert_eq!(next.leftovers().count(), 1);
     next.write_at(0, 0, &[1; 32]).unwrap();
@@ -316,7 +316,10 @@ fn unfinished_existing_busy_and_leftover_files() {
         layout.add_tensor("t", DType::F32, &[8]).unwrap();
         let link = folder.path().join("link.gguf");
         let through = Writer::begin(layout, &link, &overwrite).unwrap();
-        assert_only(&folder, &["link.gguf", "out.gguf", "out.gguf.partial"]);
+        assert_only(
+            &folder,
+            &["link.gguf", "out.gguf", "out.gguf.fourfold-partial"],
+        );
         through.write_at(0, 0, &[3; 32]).unwrap();
         through.finish().unwrap();
         assert!(link.is_symlink() && !out.is_symlink());

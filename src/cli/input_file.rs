@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 /// More text than this is longer than any context, and rather the wrong file: 131,072 tokens of at most 128 bytes are 16 MiB.
-const MOST_BYTES: u64 = 64 << 20;
+pub const MOST_BYTES: u64 = 64 << 20;
 
 /// The bytes of an input.
 pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -9,9 +9,10 @@ static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 /// Shell convention: 128 and the number of the signal, SIGINT.
 pub const EXIT_CODE: u8 = 130;
 
-/// From now on Ctrl-C (and a polite request to end, SIGTERM) sets a flag instead of ending the program.
+/// From now on Ctrl-C (a polite request to end, SIGTERM, and a terminal that goes, SIGHUP, too) sets a flag instead of ending the
+/// program.
 pub fn install() -> anyhow::Result<()> {
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in signals() {
         // The order matters: the second signal finds the flag set by the first and ends the program.
         signal_hook::flag::register_conditional_shutdown(
             signal,
@@ -21,6 +22,26 @@ pub fn install() -> anyhow::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&REQUESTED))?;
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn signals() -> Vec<i32> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    // SAFETY: the default disposition runs no code of ours.
+    let before = unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) };
+    if let Ok(SigHandler::SigIgn) = before {
+        // As nohup leaves it.
+        // SAFETY: as above.
+        let _ = unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) };
+        return vec![SIGINT, SIGTERM];
+    }
+    vec![SIGINT, SIGTERM, SIGHUP]
+}
+
+#[cfg(not(unix))]
+fn signals() -> Vec<i32> {
+    vec![signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM]
 }
 
 /// For a conversation: Ctrl-C, however often, sets the flag and never ends the program, which would lose what was said.

@@ -61,9 +61,9 @@ fn ids(text: &str) -> Result<Ids, String> {
 pub fn run(args: Args) -> anyhow::Result<()> {
     check_names(&args.output, args.routing.as_deref())?;
     interrupt::install()?;
-    let mut out = Output::create(&args.output, args.force)?;
+    let mut out = Output::create(&args.output, args.force, npy::MAGIC)?;
     let mut routing_out = match &args.routing {
-        Some(path) => Some(Output::create(path, args.force)?),
+        Some(path) => Some(Output::create(path, args.force, b"{")?),
         None => None,
     };
     let mut model = args.model;

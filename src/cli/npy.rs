@@ -3,6 +3,9 @@
 use anyhow::{Context, bail};
 use std::io::{Read, Write};
 
+/// What a file begins with.
+pub const MAGIC: &[u8] = b"\x93NUMPY";
+
 /// Length of the header: a multiple of 64, as the format asks for.
 const HEADER: usize = 128;
 
@@ -16,7 +19,8 @@ pub fn size(rows: usize, columns: usize) -> u64 {
 pub fn write_header(to: &mut impl Write, rows: usize, columns: usize) -> anyhow::Result<()> {
     let text =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    to.write_all(b"\x93NUMPY\x01\x00")?;
+    to.write_all(MAGIC)?;
+    to.write_all(&[1, 0])?;
     to.write_all(&(HEADER as u16 - 10).to_le_bytes())?;
     writeln!(to, "{text:<width$}", width = HEADER - 11)?;
     Ok(())
@@ -36,7 +40,7 @@ pub fn read_header(from: &mut impl Read) -> anyhow::Result<(usize, usize)> {
     let mut start = [0; 10];
     from.read_exact(&mut start)
         .context("the file is too short")?;
-    if &start[..7] != b"\x93NUMPY\x01" {
+    if &start[..6] != MAGIC || start[6] != 1 {
         bail!("it is not a NumPy file of version 1");
     }
     let mut text = vec![0; usize::from(u16::from_le_bytes([start[8], start[9]]))];

@@ -1,7 +1,7 @@
 //! An output file that appears whole or not at all, and replaces another only if that was asked for.
 
 use anyhow::{Context, bail};
-use fourfold_quantize::file::partial::{Partial, Readers};
+use fourfold_quantize::file::partial::{Partial, Readers, Replace};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,14 @@ pub struct Output {
 }
 
 impl Output {
-    /// Starts a file; one that exists is overwritten only if `force` says so.
-    pub fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
+    /// Starts a file; one that exists is overwritten only if `force` says so and it begins like what is written.
+    pub fn create(path: &Path, force: bool, begin: &'static [u8]) -> anyhow::Result<Self> {
         refuse_pipe(path)?;
-        let partial = Partial::create(path, Readers::Usual, force);
+        let replace = match force {
+            true => Replace::Alike(begin),
+            false => Replace::Nothing,
+        };
+        let partial = Partial::create(path, Readers::Usual, replace);
         let partial = partial.with_context(|| failure(path))?;
         Ok(Self {
             writer: BufWriter::with_capacity(1 << 20, partial),

@@ -83,7 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let vocabulary = model.config().vocabulary;
     let mut saved = match &args.save_logits {
         Some(path) => {
-            let mut out = Output::create(path, args.force)?;
+            let mut out = Output::create(path, args.force, npy::MAGIC)?;
             out.check_space(npy::size(plan.predictions(), vocabulary))?;
             npy::write_header(&mut out, plan.predictions(), vocabulary)?;
             Some(out)
@@ -206,6 +206,12 @@ impl Base {
     fn compare(&mut self, logits: &[f32], target: u32) -> anyhow::Result<()> {
         npy::read_row(&mut self.from, &mut self.row)
             .with_context(|| format!("cannot use {}", self.path.display()))?;
+        if !self.row.iter().all(|logit| logit.is_finite()) {
+            bail!(
+                "{} holds a prediction that is no finite number: save it again",
+                self.path.display()
+            );
+        }
         let (base_total, total) = (log_sum_exp(&self.row), log_sum_exp(logits));
         let terms = self.row.iter().zip(logits).map(|(&base, &logit)| {
             let base = f64::from(base) - base_total;

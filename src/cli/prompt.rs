@@ -96,9 +96,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    write!(out, "{}", harmony::to_text(&conversation, &request.opening))?;
-    if std::io::stdout().is_terminal() {
-        writeln!(out)?;
+    let text = harmony::to_text(&conversation, &request.opening);
+    match std::io::stdout().is_terminal() {
+        true => writeln!(out, "{}", terminal::harmless(&text))?,
+        false => write!(out, "{text}")?,
     }
     out.flush()?;
     Ok(())

@@ -1,9 +1,10 @@
 //! `fourfold quantize`: one GGUF file into another, with other types.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use fourfold_quantize::file;
 use fourfold_quantize::gguf::{Gguf, WriteOptions, Writer};
 use fourfold_quantize::imatrix::Imatrix;
 use fourfold_quantize::recipe::{self, Options, Override, Recipe};
@@ -76,19 +77,23 @@ pub fn parse_override(text: &str) -> Result<Override, String> {
     Override::parse(text).map_err(|error| error.to_string())
 }
 
+/// Refuses to put a coarser copy in the place of what it is made of.
+fn check_output(input: &Gguf, output: &Path) -> anyhow::Result<()> {
+    let place = file::place(output);
+    if input.parts().any(|part| file::place(part.0) == place) {
+        bail!(
+            "{output:?} is the input itself, which a coarser copy would replace: choose another name"
+        );
+    }
+    Ok(())
+}
+
 /// Runs the subcommand.
 pub fn run(args: Args) -> anyhow::Result<()> {
     interrupt::install()?;
     refuse_pipe(&args.output)?;
     let gguf = Gguf::open(&model_file::find(&args.input)?)?;
-    if let Ok(place) = args.output.canonicalize() {
-        let mut sources = gguf.parts().filter_map(|part| part.0.canonicalize().ok());
-        anyhow::ensure!(
-            sources.all(|source| source != place),
-            "{:?} is the input itself, which a coarser copy would replace: choose another name",
-            args.output
-        );
-    }
+    check_output(&gguf, &args.output)?;
     let imatrix = args.imatrix.as_deref().map(Imatrix::open).transpose()?;
     let options = Options {
         recipe: args.recipe,
@@ -113,6 +118,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         ..WriteOptions::default()
     };
     let writer = Writer::begin(plan.layout()?, &args.output, &write_options)?;
+    for part in writer.paths() {
+        check_output(&gguf, part)?;
+    }
     for leftover in writer.leftovers() {
         eprintln!("removed {leftover:?}, left behind by a run that was killed");
     }

@@ -1,6 +1,6 @@
 //! The hyper-parameters: read from the metadata once, and believed only after they were checked.
 
-use fourfold_quantize::gguf::keys::{ROPE_TRUNCATE, SWIGLU_ALPHA, SWIGLU_LIMIT};
+use fourfold_quantize::gguf::keys::{MOST_CONTEXT, ROPE_TRUNCATE, SWIGLU_ALPHA, SWIGLU_LIMIT};
 use fourfold_quantize::gguf::{Metadata, Value};
 
 use super::Error;
@@ -8,7 +8,7 @@ use super::Error;
 /// More layers than any gpt-oss has; a larger number means a damaged file.
 const MOST_LAYERS: usize = 512;
 /// No length in a file may exceed this, so that products of two of them cannot overflow.
-const LARGEST: usize = 1 << 24;
+const LARGEST: usize = MOST_CONTEXT as usize;
 
 /// The widest vector that passes through: of the queries of gpt-oss-120b, 4096 numbers. A forward pass keeps several for each of its 512 tokens, so
 /// a small file that claims more would take gigabytes.
@@ -198,7 +198,8 @@ impl Keys<'_> {
     fn wrong(&self, name: &str, found: impl ToString, expected: impl Into<String>) -> Error {
         Error::HyperParameter {
             key: self.key(name),
-            found: found.to_string(),
+            // A text from a file may have lines.
+            found: found.to_string().escape_debug().to_string(),
             expected: expected.into(),
         }
     }
@@ -208,7 +209,7 @@ impl Keys<'_> {
             "gpt-oss" => Ok(()),
             other => Err(Error::HyperParameter {
                 key: "general.architecture".into(),
-                found: other.into(),
+                found: other.escape_debug().to_string(),
                 expected: "gpt-oss, the only architecture that fourfold runs".into(),
             }),
         }

@@ -121,6 +121,7 @@ impl Grammars {
     /// them says so itself in llguidance's `x-guidance`.
     pub fn json_schema(&self, schema: &Value) -> Result<Constraint, ConstraintError> {
         let kind = "JSON schema";
+        check_rules(kind, references(schema))?;
         let mut schema = schema.clone();
         match &mut schema {
             Value::Object(fields) => {
@@ -154,10 +155,9 @@ impl Grammars {
 
     /// Text that this Lark grammar derives from its rule `start`.
     pub fn lark(&self, grammar: &str) -> Result<Constraint, ConstraintError> {
-        self.compile(
-            "Lark grammar",
-            TopLevelGrammar::from_lark(grammar.to_string()),
-        )
+        let kind = "Lark grammar";
+        check_rules(kind, grammar.lines().count())?;
+        self.compile(kind, TopLevelGrammar::from_lark(grammar.to_string()))
     }
 
     fn compile(
@@ -169,15 +169,14 @@ impl Grammars {
             kind,
             reason: one_sentence(&reason),
         };
-        let parser = self
-            .factory
-            .create_parser(grammar)
-            .map_err(|error| refused(error.to_string()))?;
-        let mut matcher = Matcher::new(Ok(parser));
-        // A grammar that allows no first token is found here, before the prompt is read.
-        let mask = matcher
-            .compute_mask()
-            .map_err(|error| refused(error.to_string()))?;
+        let compiled = on_large_stack(|| {
+            let parser = self.factory.create_parser(grammar);
+            let mut matcher = Matcher::new(Ok(parser.map_err(|error| error.to_string())?));
+            // A grammar that allows no first token is found here, before the prompt is read.
+            let mask = matcher.compute_mask().map_err(|error| error.to_string())?;
+            Ok((matcher, mask))
+        });
+        let (matcher, mask) = compiled.map_err(refused)?;
         if mask.is_zero() {
             return Err(refused("no text can match it".into()));
         }
@@ -185,6 +184,45 @@ impl Grammars {
             matcher,
             ends: self.ends.clone(),
         })
+    }
+}
+
+/// llguidance calls itself for every rule that leads to another: a thousand overflow a usual stack, which ends the program. With
+/// [`MOST_RULES`] there are 50 KB for each; what is not used takes no memory.
+const STACK: usize = 1 << 30;
+
+/// How many rules, or references in a schema, a grammar may have.
+const MOST_RULES: usize = 20_000;
+
+fn on_large_stack<T: Send>(
+    compute: impl FnOnce() -> Result<T, String> + Send,
+) -> Result<T, String> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let thread = thread.spawn_scoped(scope, compute);
+        match thread.map_err(|error| error.to_string())?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn check_rules(kind: &'static str, count: usize) -> Result<(), ConstraintError> {
+    if count <= MOST_RULES {
+        return Ok(());
+    }
+    let reason = format!("it has {count} rules or references, more than {MOST_RULES}");
+    Err(ConstraintError::Refused { kind, reason })
+}
+
+fn references(schema: &Value) -> usize {
+    match schema {
+        Value::Array(items) => items.iter().map(references).sum(),
+        Value::Object(fields) => {
+            let own = usize::from(fields.contains_key("$ref"));
+            own + fields.values().map(references).sum::<usize>()
+        }
+        _ => 0,
     }
 }
 
@@ -377,6 +415,24 @@ mod tests {
         constraint.accept(97).unwrap();
         assert_eq!(allowed(&mut constraint, RETURN), [98, RETURN]);
         assert_eq!(allowed(&mut constraint, CALL), [98, CALL]);
+    }
+
+    #[test]
+    fn chains_of_rules_do_not_overflow_the_stack() {
+        let chain = |length: usize| {
+            let rules = (0..length).map(|rule| format!("r{rule}: \"a\" r{}\n", rule + 1));
+            let rules: String = rules.collect();
+            format!("start: r0\n{rules}r{length}: \"b\"\n")
+        };
+        grammars().lark(&chain(3000)).unwrap();
+        let refused = grammars().lark(&chain(MOST_RULES)).map(drop);
+        assert!(refused.unwrap_err().to_string().contains("more than 20000"));
+        let mut schema = json!({"type": "integer"});
+        for _ in 0..100 {
+            schema = json!({"anyOf": vec![json!({"$ref": "#/$defs/a"}); 201], "not": schema});
+        }
+        let refused = grammars().json_schema(&schema).map(drop);
+        assert!(refused.unwrap_err().to_string().contains("20100 rules"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! SHA-256 of all that. The checksum is compared before anything is believed; a file for another
 //! model or version is refused with its header, so that the text of the conversation can be kept.
 
-use fourfold_quantize::file::partial::{Partial, Readers};
+use fourfold_quantize::file::partial::{self, Partial, Readers, Replace};
 use fourfold_quantize::file::{open_regular, place};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -183,17 +183,11 @@ pub fn check_place(path: &Path) -> Result<(), Error> {
 
 /// A file in the place of a session, or of nothing: whatever else is there was not meant.
 fn begin(path: &Path) -> io::Result<Partial> {
-    let partial = Partial::create(path, Readers::None, true)?;
-    match open_regular(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(partial),
-        Err(error) => Err(error),
-        Ok((mut old, _)) => {
-            let mut name = [0; NAME.len()];
-            if old.read_exact(&mut name).is_err() || name != *NAME {
-                return Err(io::Error::other("it exists and is no fourfold session"));
-            }
-            Ok(partial)
+    match Partial::create(path, Readers::None, Replace::Alike(NAME)) {
+        Err(partial::Error::OtherKind) => {
+            Err(io::Error::other("it exists and is no fourfold session"))
         }
+        other => Ok(other?),
     }
 }
 
@@ -253,7 +247,7 @@ impl Saved {
             sized(&mut rest, 1, MOST_HEADER).map_err(|_| damaged("its header is cut off"))?;
         let mut header: Value = serde_json::from_slice(&header)
             .map_err(|error| damaged(&format!("its header is not JSON: {error}")))?;
-        let text = |key: &str| header[key].as_str().map(str::to_string);
+        let text = |key: &str| Some(header[key].as_str()?.escape_debug().to_string());
         let (Some(label), Some(hash)) = (text("model"), text("fingerprint")) else {
             return Err(damaged("its header names no model"));
         };
@@ -441,7 +435,7 @@ mod tests {
     #[test]
     fn what_a_killed_program_left_is_cleared_and_a_living_ones_is_not() {
         let folder = tempfile::tempdir().unwrap();
-        let left = folder.path().join("talk.session.partial");
+        let left = folder.path().join("talk.session.fourfold-partial");
         fs::write(&left, "half").unwrap();
         let path = saved(folder.path());
         assert!(!left.exists());

@@ -2,7 +2,7 @@
 
 use super::{Obstacle, destination, folder_of, open_regular};
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A file being written. Dropping it without [`Partial::finish`] leaves nothing behind.
@@ -12,8 +12,17 @@ pub struct Partial {
     /// None once it has its name.
     temporary: Option<PathBuf>,
     target: PathBuf,
-    overwrite: bool,
+    replace: Replace,
     leftover: bool,
+}
+
+/// Which files may be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// None.
+    Nothing,
+    /// Those that begin like the one that is written, and empty ones: not an input that was named by mistake.
+    Alike(&'static [u8]),
 }
 
 /// Who may read a file besides its owner.
@@ -31,6 +40,9 @@ pub enum Error {
     /// And was not to be replaced.
     #[error("already exists; choose another name or allow overwriting (--force)")]
     Exists,
+    /// And is no file of the kind that was to be replaced.
+    #[error("exists and is another kind of file, which is not replaced; choose another name")]
+    OtherKind,
     /// Something else than a file stands there.
     #[error("{0}; choose another name")]
     Obstacle(#[from] Obstacle),
@@ -66,12 +78,13 @@ fn failed(doing: &'static str) -> impl FnOnce(io::Error) -> Error {
 }
 
 impl Partial {
-    /// Starts `NAME.partial` beside the file that it will become. What a killed program left there is removed.
-    pub fn create(name: &Path, readers: Readers, overwrite: bool) -> Result<Self, Error> {
-        let target = resolve(name, overwrite)?;
+    /// Starts `NAME.fourfold-partial` beside the file that it will become. What a killed program left there is removed: nobody
+    /// else calls a file so.
+    pub fn create(name: &Path, readers: Readers, replace: Replace) -> Result<Self, Error> {
+        let target = resolve(name, replace)?;
         let file_name = target.file_name().ok_or(Error::NoFileName)?;
         let mut temporary = file_name.to_owned();
-        temporary.push(".partial");
+        temporary.push(".fourfold-partial");
         let temporary = target.with_file_name(temporary);
         let leftover = clear(&temporary)?;
         let mut options = File::options();
@@ -91,7 +104,7 @@ impl Partial {
             file,
             temporary: Some(temporary),
             target,
-            overwrite,
+            replace,
             leftover,
         })
     }
@@ -119,7 +132,7 @@ impl Partial {
     /// Makes sure that everything is on the disk and that the name is still to be had.
     pub fn settle(&self) -> Result<(), Error> {
         (self.file.sync_all()).map_err(failed("write the file to disk"))?;
-        resolve(&self.target, self.overwrite).map(drop)
+        resolve(&self.target, self.replace).map(drop)
     }
 
     /// Gives the file its name, once everything is on the disk.
@@ -157,14 +170,23 @@ impl Drop for Partial {
     }
 }
 
-/// Where a file of this name will be put. What stands there already may be a file at most, and that only if files may be
-/// replaced.
-fn resolve(name: &Path, overwrite: bool) -> Result<PathBuf, Error> {
+/// Where a file of this name will be put. What stands there already may be a file at most, and that only if it may be replaced.
+fn resolve(name: &Path, replace: Replace) -> Result<PathBuf, Error> {
     let place = destination(name)?;
-    if !overwrite && place.symlink_metadata().is_ok() {
-        return Err(Error::Exists);
+    if place.symlink_metadata().is_err() {
+        return Ok(place);
     }
-    Ok(place)
+    let Replace::Alike(begin) = replace else {
+        return Err(Error::Exists);
+    };
+    let (file, length) = open_regular(&place).map_err(failed("read the file that is there"))?;
+    let mut found = Vec::new();
+    let most = begin.len() as u64;
+    (file.take(most).read_to_end(&mut found)).map_err(failed("read the file that is there"))?;
+    match length == 0 || found == begin {
+        true => Ok(place),
+        false => Err(Error::OtherKind),
+    }
 }
 
 /// Removes the temporary file of a program that was killed, unless it is still at work; says whether there was one.
@@ -209,7 +231,7 @@ mod tests {
     use super::*;
 
     fn create(target: &Path) -> Result<Partial, Error> {
-        Partial::create(target, Readers::Usual, true)
+        Partial::create(target, Readers::Usual, Replace::Alike(b"new"))
     }
 
     fn write(target: &Path) -> Result<(), Error> {
@@ -235,11 +257,11 @@ mod tests {
     fn a_file_that_came_meanwhile_is_replaced_only_if_that_was_allowed() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("file");
-        let partial = Partial::create(&target, Readers::Usual, false).unwrap();
+        let partial = Partial::create(&target, Readers::Usual, Replace::Nothing).unwrap();
         fs::write(&target, "somebody's").unwrap();
         assert!(matches!(partial.finish(), Err(Error::Exists)));
         assert_eq!(fs::read(&target).unwrap(), b"somebody's");
-        let again = Partial::create(&target, Readers::Usual, false);
+        let again = Partial::create(&target, Readers::Usual, Replace::Nothing);
         assert!(matches!(again, Err(Error::Exists)));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -248,7 +270,7 @@ mod tests {
     fn a_leftover_is_removed_and_a_file_in_the_making_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("file");
-        let temporary = folder.path().join("file.partial");
+        let temporary = folder.path().join("file.fourfold-partial");
         fs::write(&temporary, "half").unwrap();
         let first = create(&target).unwrap();
         assert_eq!(first.leftover(), Some(&*temporary));
@@ -259,6 +281,26 @@ mod tests {
         assert!(next.leftover().is_none() && temporary.exists());
     }
 
+    #[test]
+    fn only_files_of_the_same_kind_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("file");
+        for (there, is_replaced) in [("", true), ("newer", true), ("ne", false), ("old", false)] {
+            fs::write(&target, there).unwrap();
+            match write(&target) {
+                Ok(()) => assert!(is_replaced, "{there:?}"),
+                Err(Error::OtherKind) => assert!(!is_replaced, "{there:?}"),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        // Somebody's own file of a similar name is left alone.
+        let own = folder.path().join("file.partial");
+        fs::write(&own, "precious").unwrap();
+        fs::write(&target, "new").unwrap();
+        write(&target).unwrap();
+        assert_eq!(fs::read(&own).unwrap(), b"precious");
+    }
+
     /// However many begin at once, what appears is what one of them wrote.
     #[test]
     fn of_many_at_once_one_writes() {
@@ -266,7 +308,7 @@ mod tests {
         let target = folder.path().join("file");
         let run = |number: u8| {
             for _ in 0..50 {
-                match create(&target) {
+                match Partial::create(&target, Readers::Usual, Replace::Alike(b"")) {
                     Ok(mut partial) => {
                         for _ in 0..20 {
                             partial.write_all(&[number]).unwrap();
@@ -312,8 +354,8 @@ mod tests {
                 (&dangling, "link to nothing"),
             ] {
                 // The same with and without: none that advises to allow overwriting, which does not help.
-                for overwrite in [false, true] {
-                    let error = Partial::create(target, Readers::Usual, overwrite).unwrap_err();
+                for replace in [Replace::Nothing, Replace::Alike(b"")] {
+                    let error = Partial::create(target, Readers::Usual, replace).unwrap_err();
                     assert!(error.to_string().contains(reason), "{error}");
                 }
             }
@@ -323,9 +365,9 @@ mod tests {
         fn a_link_to_a_file_is_written_through() {
             let folder = tempfile::tempdir().unwrap();
             let [link, file] = ["link", "file"].map(|name| folder.path().join(name));
-            fs::write(&file, "old").unwrap();
+            fs::write(&file, "new and old").unwrap();
             symlink("file", &link).unwrap();
-            let refused = Partial::create(&link, Readers::Usual, false);
+            let refused = Partial::create(&link, Readers::Usual, Replace::Nothing);
             assert!(matches!(refused, Err(Error::Exists)));
             write(&link).unwrap();
             assert_eq!(fs::read(&file).unwrap(), b"new");
@@ -337,7 +379,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let [fresh, file] = ["fresh", "file"].map(|name| folder.path().join(name));
             fs::write(&file, "precious").unwrap();
-            symlink(&file, folder.path().join("fresh.partial")).unwrap();
+            symlink(&file, folder.path().join("fresh.fourfold-partial")).unwrap();
             write(&fresh).unwrap();
             assert_eq!(fs::read(&file).unwrap(), b"precious");
         }

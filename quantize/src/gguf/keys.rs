@@ -8,3 +8,6 @@ pub const SWIGLU_ALPHA: &str = "fourfold.swiglu_alpha";
 pub const ROPE_TRUNCATE: &str = "fourfold.rope_truncate";
 /// All ids at which the model stops (array of i32); GGUF's own key holds one.
 pub const STOP_TOKEN_IDS: &str = "fourfold.stop_token_ids";
+
+/// The longest context, in tokens, that a file may state.
+pub const MOST_CONTEXT: u32 = 1 << 24;

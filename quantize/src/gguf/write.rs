@@ -13,7 +13,7 @@ use super::metadata::Metadata;
 use super::value::encode_string;
 use super::{DEFAULT_ALIGNMENT, align_up, split};
 use crate::file;
-use crate::file::partial::{self, Partial, Readers};
+use crate::file::partial::{self, Partial, Readers, Replace};
 
 /// How to write a file.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ struct Slot {
 }
 
 impl Writer {
-    /// Lays the file out, checks that it will fit on the disk, and creates it under a temporary name (`NAME.partial`)
+    /// Lays the file out, checks that it will fit on the disk, and creates it under a temporary name (`NAME.fourfold-partial`)
     /// in the folder where it will stay.
     pub fn begin(layout: Layout, path: &Path, options: &WriteOptions) -> Result<Writer> {
         let alignment = u64::from(options.alignment);
@@ -182,7 +182,11 @@ impl Writer {
 
 impl Part {
     fn create(name: &Path, overwrite: bool) -> Result<Part> {
-        let partial = Partial::create(name, Readers::Usual, overwrite);
+        let replace = match overwrite {
+            true => Replace::Alike(b"GGUF"),
+            false => Replace::Nothing,
+        };
+        let partial = Partial::create(name, Readers::Usual, replace);
         Ok(Part {
             partial: partial.map_err(unwritten(name))?,
             written: AtomicU64::new(0),

@@ -187,7 +187,7 @@ impl Repl {
             return self.say("no instructions from the next message on");
         }
         let text = match text.strip_prefix('@') {
-            Some(file) => read_text_file(&expanded(file))?,
+            Some(file) => read_text_file(&file_at(file)?)?,
             None => text,
         };
         self.session().developer().instructions = Some(text);
@@ -255,7 +255,7 @@ impl Repl {
             self.attached.clear();
             return self.say("nothing is attached");
         }
-        let file = expanded(path);
+        let file = file_at(path)?;
         let text = read_text_file(&file)?;
         let tokens = self.session().generator().tokenizer().encode(&text).len();
         let name = file.display().to_string();
@@ -289,10 +289,19 @@ impl Repl {
                 self.say("answers are free again")
             }
             Some(file) => {
-                talking::set_schema(self.session(), &expanded(&file))?;
+                talking::set_schema(self.session(), &file_at(&file)?)?;
                 self.say("answers follow the schema from the next message on")
             }
         }
+    }
+}
+
+/// The file of a path. Nothing ends the wait for a pipe's other end, not even Ctrl-C.
+fn file_at(path: &str) -> Result<PathBuf> {
+    let path = expanded(path);
+    match path.metadata() {
+        Ok(about) if !about.is_file() => bail!("cannot read {path:?}: it is not a regular file"),
+        _ => Ok(path),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Reading what a person types: history, multi-line input, completion.
 
 use super::commands::{self, Choices};
+use crate::cli::input_file::MOST_BYTES;
 use crate::cli::interrupt;
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use rustyline::completion::{Completer, FilenameCompleter, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::{CmdKind, Highlighter};
@@ -13,7 +14,7 @@ use rustyline::{
     Behavior, Cmd, CompletionType, Config, Context, Editor, Helper, KeyCode, KeyEvent, Modifiers,
 };
 use std::borrow::Cow;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::path::PathBuf;
 
 /// What came from the keyboard, or from a pipe in its place.
@@ -25,6 +26,8 @@ pub enum Typed {
     /// Ctrl-D, or the pipe's end.
     End,
 }
+
+const MOST_HISTORY: u64 = 16 << 20;
 
 /// The line editor with its history file.
 pub struct Input {
@@ -55,7 +58,12 @@ impl Input {
         }));
         // Alt-Enter starts a new line without a backslash.
         editor.bind_sequence(KeyEvent(KeyCode::Enter, Modifiers::ALT), Cmd::Newline);
-        let history = history_file();
+        // Typed by hand it is never as long; a pipe would be waited for without end.
+        let is_sound = |file: &PathBuf| match file.metadata() {
+            Ok(about) => about.is_file() && about.len() < MOST_HISTORY,
+            Err(_) => true,
+        };
+        let history = history_file().filter(is_sound);
         if let Some(file) = &history {
             // The first run has none yet.
             let _ = editor.load_history(file);
@@ -72,10 +80,16 @@ impl Input {
         let stdin = io::stdin();
         if !stdin.is_terminal() {
             let text = read_message(&mut stdin.lock(), &mut self.lines)?;
-            return Ok(text.map_or(Typed::End, |text| self.typed(&text)));
+            return Ok(text.map_or(Typed::End, |text| Typed::Text(joined(&text))));
         }
         match self.editor.readline_with_initial(prompt, (initial, "")) {
-            Ok(text) => Ok(self.typed(&text)),
+            Ok(text) => {
+                if !text.trim().is_empty() {
+                    let _ = self.editor.add_history_entry(&text);
+                    self.remember();
+                }
+                Ok(Typed::Text(joined(&text)))
+            }
             Err(ReadlineError::Interrupted) => Ok(Typed::Interrupted),
             Err(ReadlineError::Eof) => Ok(Typed::End),
             // The window was resized or the process continued: ask again.
@@ -86,14 +100,6 @@ impl Input {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    fn typed(&mut self, text: &str) -> Typed {
-        if !text.trim().is_empty() {
-            let _ = self.editor.add_history_entry(text);
-            self.remember();
-        }
-        Typed::Text(joined(text))
     }
 
     /// Whether a text can be put there to be edited.
@@ -135,11 +141,18 @@ fn read_message(pipe: &mut impl BufRead, lines: &mut usize) -> anyhow::Result<Op
     let mut text = String::new();
     loop {
         let mut line = Vec::new();
-        let length = pipe.read_until(b'\n', &mut line);
+        let most = (MOST_BYTES + 1).saturating_sub(text.len() as u64);
+        let length = pipe.by_ref().take(most).read_until(b'\n', &mut line);
         if length.context("cannot read standard input")? == 0 {
             return Ok((!text.is_empty()).then_some(text));
         }
         *lines += 1;
+        if line.len() as u64 == most {
+            bail!(
+                "a message on standard input is longer than {} MiB: give a part of it",
+                MOST_BYTES >> 20
+            );
+        }
         let line = std::str::from_utf8(&line).map_err(|error| {
             let byte = error.valid_up_to();
             anyhow!(

@@ -7,7 +7,7 @@ use super::statistics::Statistics;
 use super::toolbox::Toolbox;
 use crate::cli::talking::TalkingArgs;
 use crate::cli::terminal::{self, Style};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use fourfold::harmony::Conversation;
 use fourfold::session::Session;
 use std::io::{self, IsTerminal, Write};
@@ -144,10 +144,7 @@ impl Repl {
             match commands::parse(line) {
                 Ok(Action::Exit) => return Ok(Next::Leave),
                 Ok(action) => self.act(action),
-                Err(explanation) => {
-                    self.failed = true;
-                    self.say(&explanation)
-                }
+                Err(explanation) => Err(anyhow!(explanation)),
             }
         } else {
             self.send(line)

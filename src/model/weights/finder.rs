@@ -62,7 +62,7 @@ impl<'a> Finder<'a> {
             sinks: self.vector(&name("attn_sinks.weight"), config.heads)?,
             output: self.linear(&name("attn_output"), dim, attention, true)?,
             ffn_norm: self.vector(&name("post_attention_norm.weight"), dim)?,
-            router: self.vector(&name("ffn_gate_inp.weight"), experts * dim)?,
+            router: self.floats(&name("ffn_gate_inp.weight"), experts, dim)?,
             router_bias: self.vector(&name("ffn_gate_inp.bias"), experts)?,
             experts: self.experts(config, index)?,
         })
@@ -163,6 +163,12 @@ impl<'a> Finder<'a> {
             matrix.decode_row(row, out);
         }
         Ok(Cow::Owned(out))
+    }
+
+    /// The numbers of a matrix that is multiplied in f32.
+    fn floats(&self, name: &str, rows: usize, columns: usize) -> Result<Vector<'a>, Error> {
+        check_dims(&self.tensor(name)?, &[columns as u64, rows as u64])?;
+        self.vector(name, rows * columns)
     }
 
     fn optional_vector(&self, name: &str, len: usize) -> Result<Option<Vector<'a>>, Error> {
