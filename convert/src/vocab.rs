@@ -86,11 +86,8 @@ impl Vocab {
 
     fn from_file(path: &Path, file: TokenizerFile, rows: u32) -> Result<Self> {
         let refuse = |message: String| Err(Error::file(path, message));
-        if file.model.kind.as_deref().is_some_and(|kind| kind != "BPE") {
-            return refuse(format!(
-                "holds a {:?} tokenizer; gpt-oss has BPE",
-                file.model.kind
-            ));
+        if let Some(kind) = file.model.kind.filter(|kind| kind != "BPE") {
+            return refuse(format!("holds a {kind:?} tokenizer; gpt-oss has BPE"));
         }
         let mut slots: Vec<Option<(String, TokenType)>> = vec![None; rows as usize];
         let ordinary = file.model.vocab.0.into_iter();

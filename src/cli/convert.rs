@@ -33,7 +33,12 @@ pub struct Args {
     #[arg(long, value_name = "DIR", requires = "base", conflicts_with_all = ["folder", "recipe", "dry_run"])]
     lora: Option<PathBuf>,
     /// The model that the adapter belongs to, in GGUF
-    #[arg(long, value_name = "MODEL.gguf", requires = "lora")]
+    #[arg(
+        long,
+        value_name = "MODEL.gguf",
+        requires = "lora",
+        conflicts_with = "folder"
+    )]
     base: Option<PathBuf>,
     /// The file to write, or a folder to write it into [default: NAME-TYPE.gguf here]
     #[arg(short, long, value_name = "FILE")]

@@ -172,7 +172,10 @@ pub fn set(settings: &mut Settings, name: &str, value: &str) -> anyhow::Result<(
     let mut changed = settings.clone();
     match name {
         "temp" => changed.temperature = number()?,
-        "top-k" => changed.top_k = u32::try_from(whole()?).context("top-k is 0 or more")?,
+        "top-k" => {
+            let top_k = u32::try_from(whole()?);
+            changed.top_k = top_k.map_err(|_| anyhow!("top-k is from 0 to {}", u32::MAX))?;
+        }
         "top-p" => changed.top_p = number()?,
         "min-p" => changed.min_p = number()?,
         "typical" => changed.typical_p = number()?,

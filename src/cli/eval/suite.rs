@@ -21,7 +21,10 @@ fn unnamed() -> String {
 
 /// Which answer is right.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "`expected` is a text, or an object of one field: text, regex, json or call"
+)]
 pub enum Expected {
     Plain(String),
     Marked(Marked),
@@ -43,7 +46,12 @@ impl Expected {
         Ok(match self {
             Expected::Plain(text) | Expected::Marked(Marked::Text(text)) => content == text.trim(),
             Expected::Marked(Marked::Regex(pattern)) => {
-                regex::Regex::new(pattern)?.is_match(content)
+                let regex = regex::Regex::new(pattern).map_err(|error| {
+                    let reason = error.to_string();
+                    let reason = reason.lines().last().unwrap_or_default().to_owned();
+                    anyhow!("the regex {pattern:?} is none ({reason})")
+                })?;
+                regex.is_match(content)
             }
             Expected::Marked(Marked::Json(value)) => {
                 serde_json::from_str::<Value>(content).is_ok_and(|found| found == *value)
