@@ -187,9 +187,9 @@ impl Grammars {
     }
 }
 
-/// llguidance calls itself for every rule that leads to another: a thousand overflow a usual stack, which ends the program. With
-/// [`MOST_RULES`] there are 50 KB for each; what is not used takes no memory.
-const STACK: usize = 1 << 30;
+/// llguidance calls itself for every rule that leads to another: a thousand overflow a usual stack, which ends the program. Chains
+/// of 19,000 rules or references fit here; what is not used takes no memory.
+const STACK: usize = 1 << 28;
 
 /// How many rules, or references in a schema, a grammar may have.
 const MOST_RULES: usize = 20_000;
