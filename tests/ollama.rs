@@ -128,6 +128,53 @@ fn what_is_made_of_it_has_everybody_elses_names() {
 }
 
 #[test]
+fn a_modelfile_says_what_the_command_line_leaves_open() {
+    let store = Store::new();
+    let blob = |digit: &str, text: &str| {
+        let name = format!("blobs/sha256-{}", digit.repeat(64));
+        store.add(&name, text);
+        format!("sha256:{}", digit.repeat(64))
+    };
+    let kind = |kind: &str| format!("application/vnd.ollama.image.{kind}");
+    let parameters = json!({"temperature": 0.5, "top_k": 7, "top_p": 9, "stop": ["zzz"], "num_predict": 50, "num_ctx": 512});
+    let layers = json!([
+        {"mediaType": kind("model"), "digest": format!("sha256:{DIGEST}")},
+        {"mediaType": kind("system"), "digest": blob("2", "Answer in capitals.")},
+        {"mediaType": kind("params"), "digest": blob("3", &parameters.to_string())},
+    ]);
+    let name = "manifests/registry.ollama.ai/library/mine/latest";
+    store.add(
+        name,
+        &json!({"schemaVersion": 2, "layers": layers}).to_string(),
+    );
+
+    let shown = |args: &[&str]| {
+        let mut command = store.fourfold(&["chat", "mine"]);
+        command.args(args).write_stdin("/system\n/params\n");
+        let output = command.assert().success().get_output().clone();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.contains("top_p") && stderr.contains("left out"),
+            "{stderr}"
+        );
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let text = shown(&[]);
+    for said in [
+        "Answer in capitals.",
+        "temp 0.5 top-k 7 top-p 1 ",
+        "max-tokens 50",
+    ] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+    let text = shown(&["--system", "Be brief.", "--temp", "0", "-n", "9"]);
+    for said in ["Be brief.", "temp 0 top-k 7 ", "max-tokens 9"] {
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}
+
+#[test]
 fn a_name_that_ollama_does_not_have_is_said_to_be_none() {
     let store = Store::new();
     let message = error(store.fourfold(&["inspect", "gpt-oss:120b"]));

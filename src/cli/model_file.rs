@@ -1,6 +1,6 @@
 //! Which file a MODEL argument means.
 
-use super::ollama;
+use super::ollama::{self, Modelfile};
 use super::placement::GpuArgs;
 use anyhow::bail;
 use fourfold::model::{self, KvType, Model, Options, RopeForm};
@@ -82,6 +82,14 @@ enum Rope {
 }
 
 impl ModelArgs {
+    /// What Ollama keeps beside the weights, if the model was named as there.
+    pub fn modelfile(&self) -> anyhow::Result<Modelfile> {
+        match self.model.as_deref().and_then(Path::to_str) {
+            Some(name) if !Path::new(name).exists() => Modelfile::find(name),
+            _ => Ok(Modelfile::default()),
+        }
+    }
+
     /// Opens the model, with layers on a GPU if there is one.
     pub fn open(&self) -> anyhow::Result<Model> {
         let options = Options {

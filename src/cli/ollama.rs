@@ -1,7 +1,11 @@
 //! Models that Ollama has downloaded, by the names it has for them: `gpt-oss:20b`.
 //!
 //! Its store keeps a small JSON file under every name, the manifest, which lists by their digests the files that make the model
-//! up. Only the weights are taken; a system prompt or parameters that a Modelfile added are not.
+//! up: the weights, and what a Modelfile added (`modelfile.rs`). Templates are not taken: harmony is the one that gpt-oss knows.
+
+mod modelfile;
+
+pub use modelfile::Modelfile;
 
 use anyhow::{Context, bail};
 use serde_json::Value;
@@ -16,6 +20,16 @@ const ADAPTER: &str = "application/vnd.ollama.image.adapter";
 
 /// The weights that Ollama has under this name, if it is one and Ollama has it.
 pub fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
+    let Some((store, manifest)) = located(name)? else {
+        return Ok(None);
+    };
+    weights(&store, &manifest)
+        .with_context(|| format!("Ollama's model {name:?}"))
+        .map(Some)
+}
+
+/// The store that has a model of this name, and the manifest there, of several the one that can be run.
+fn located(name: &str) -> anyhow::Result<Option<(PathBuf, Value)>> {
     let Some(parts) = Name::parse(name) else {
         return Ok(None);
     };
@@ -27,9 +41,8 @@ pub fn find(name: &str) -> anyhow::Result<Option<PathBuf>> {
                 continue;
             }
             if let Some(manifest) = read(&path)? {
-                return weights(&store, &manifest)
-                    .with_context(|| format!("Ollama's model {name:?}"))
-                    .map(Some);
+                let chosen = chosen(&store, manifest)?;
+                return Ok(Some((store, chosen)));
             }
         }
     }
@@ -130,38 +143,37 @@ fn read(path: &Path) -> anyhow::Result<Option<Value>> {
         .map(Some)
 }
 
+/// The manifest itself, or of a list of them that of a GGUF file. There is one for each program that can run the model, which
+/// stands in a file of its own or in the list.
+fn chosen(store: &Path, manifest: Value) -> anyhow::Result<Value> {
+    let Some(list) = manifest["manifests"].as_array() else {
+        return Ok(manifest);
+    };
+    let is_gguf = |entry: &&Value| entry["runner"] != "mlx" && entry["format"] != "safetensors";
+    let entry = list.iter().find(is_gguf).unwrap_or(&Value::Null);
+    match blob(store, &entry["digest"]) {
+        None => Ok(entry.clone()),
+        Some(path) => Ok(read(&path)?.unwrap_or_default()),
+    }
+}
+
+fn layers<'a>(manifest: &'a Value, kind: &str) -> impl Iterator<Item = &'a Value> {
+    let layers = manifest["layers"].as_array().into_iter().flatten();
+    layers.filter(move |layer| layer["mediaType"] == kind)
+}
+
+/// The file of the first layer of a kind.
+fn layer(store: &Path, manifest: &Value, kind: &str) -> Option<PathBuf> {
+    blob(store, &layers(manifest, kind).next()?["digest"])
+}
+
 /// The file with the weights that a manifest lists.
 fn weights(store: &Path, manifest: &Value) -> anyhow::Result<PathBuf> {
-    let chosen;
-    let manifest = match manifest["manifests"].as_array() {
-        None => manifest,
-        // One for each program that can run the model, which stand in files of their own or in the list.
-        Some(list) => {
-            let is_gguf =
-                |entry: &&Value| entry["runner"] != "mlx" && entry["format"] != "safetensors";
-            let entry = list.iter().find(is_gguf).unwrap_or(&Value::Null);
-            match blob(store, &entry["digest"]) {
-                None => entry,
-                Some(path) => {
-                    chosen = read(&path)?.unwrap_or_default();
-                    &chosen
-                }
-            }
-        }
-    };
-    let layers = manifest["layers"].as_array().map_or(&[][..], Vec::as_slice);
-    let of_kind = |kind: &str| {
-        layers
-            .iter()
-            .filter(|layer| layer["mediaType"] == kind)
-            .count()
-    };
-    if of_kind(ADAPTER) > 0 {
+    if layers(manifest, ADAPTER).next().is_some() {
         bail!("it is a model with an adapter beside it, which fourfold does not apply");
     }
-    let weights = layers.iter().find(|layer| layer["mediaType"] == WEIGHTS);
-    match weights.and_then(|layer| blob(store, &layer["digest"])) {
-        Some(path) if of_kind(WEIGHTS) == 1 => Ok(path),
+    match layer(store, manifest, WEIGHTS) {
+        Some(path) if layers(manifest, WEIGHTS).count() == 1 => Ok(path),
         Some(_) => bail!("it is in several files, whose names Ollama does not keep"),
         None => bail!("it is not on this machine as a GGUF file"),
     }
@@ -272,9 +284,11 @@ mod tests {
         let inline = json!({"runner": "llamacpp", "layers": [layer(WEIGHTS, "c")]});
         for entry in [referred, inline] {
             let list = json!({"manifests": [other, entry]});
-            let path = weights(store.path(), &list).unwrap();
+            let manifest = chosen(store.path(), list).unwrap();
+            let path = weights(store.path(), &manifest).unwrap();
             assert!(path.ends_with(format!("sha256-{}", "c".repeat(64))));
         }
-        assert!(weights(store.path(), &json!({"manifests": [other]})).is_err());
+        let none = chosen(store.path(), json!({"manifests": [other]})).unwrap();
+        assert!(weights(store.path(), &none).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! The sampling options of `run` and `chat`, with llama.cpp's names.
 
+use super::ollama::Modelfile;
 use anyhow::{Context, anyhow, bail};
 use fourfold::sample::{Random, Settings};
 use fourfold::session::Session;
@@ -60,16 +61,22 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// Settings for this vocabulary, and the seed.
-    pub fn settings(&self, tokenizer: &Tokenizer) -> anyhow::Result<(Settings, u64)> {
+    /// Settings for this vocabulary, and the seed. What the options leave open, the model may say.
+    pub fn settings(
+        &self,
+        tokenizer: &Tokenizer,
+        model: &Modelfile,
+    ) -> anyhow::Result<(Settings, u64)> {
         let ids = 0..tokenizer.vocabulary_len() as u32;
         let mut settings = Settings {
             exempt: ids.filter(|&id| tokenizer.is_special(id)).collect(),
             ..Settings::default()
         };
         settings.dry.breakers = breakers(tokenizer, &USUAL_BREAKERS);
+        model.apply(&mut settings);
         self.change(&mut settings, tokenizer)?;
-        Ok((settings, self.seed.unwrap_or_else(Random::seed_from_clock)))
+        let seed = self.seed.or(model.seed());
+        Ok((settings, seed.unwrap_or_else(Random::seed_from_clock)))
     }
 
     /// Changes in a session what these options ask for; the rest stays.

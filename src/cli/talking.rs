@@ -2,6 +2,7 @@
 
 use super::input_file::read_text_file;
 use super::model_file::ModelArgs;
+use super::ollama::Modelfile;
 use super::prompt::{self, Date, ReasoningEffort};
 use super::sampling::SamplingArgs;
 use super::terminal::{self, Style};
@@ -73,12 +74,15 @@ pub fn generator(args: &ModelArgs) -> anyhow::Result<Generator> {
 }
 
 impl TalkingArgs {
-    /// A conversation as these options describe it, without a word said.
-    pub fn session(&self, generator: Generator) -> anyhow::Result<Session> {
-        let (settings, seed) = self.sampling.settings(generator.tokenizer())?;
+    /// A conversation as these options describe it, without a word said. What they leave open, the model may say.
+    pub fn session(&self, generator: Generator, model: &Modelfile) -> anyhow::Result<Session> {
+        let (settings, seed) = self.sampling.settings(generator.tokenizer(), model)?;
         let mut session = Session::new(generator, settings, seed)?;
-        session.options.max_tokens = self.max_tokens;
-        session.options.stop = self.stop.clone();
+        session.options.max_tokens = self.max_tokens.or(model.max_tokens());
+        session.options.stop = match self.is_constrained() || !self.stop.is_empty() {
+            true => self.stop.clone(),
+            false => model.stop(),
+        };
         session.options.speculate = !self.no_speculation;
         let system = session.system();
         system.effort = self
@@ -90,6 +94,8 @@ impl TalkingArgs {
         };
         if let Some(text) = &self.system {
             session.developer().instructions = Some(text_or_file(text)?);
+        } else if let Some(text) = &model.system {
+            session.developer().instructions = Some(text.clone());
         }
         if let Some(file) = &self.tools {
             session.developer().functions = read_tools(file)?;

@@ -73,7 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     // Nobody types as fast as a disk reads.
     model.read_ahead();
     let generator = Generator::new(Arc::new(model))?;
-    let mut session = args.talking.session(generator)?;
+    let mut session = args.talking.session(generator, &args.model.modelfile()?)?;
     match &args.session {
         Some(file) if file.exists() => {
             args.talking

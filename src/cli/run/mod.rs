@@ -73,7 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.raw {
         return raw(&args, generator, &text, output, start);
     }
-    let mut session = args.talking.session(generator)?;
+    let mut session = args.talking.session(generator, &args.model.modelfile()?)?;
     match &args.session {
         Some(file) if file.exists() => {
             args.talking
@@ -129,7 +129,8 @@ fn raw(
     start: Instant,
 ) -> anyhow::Result<()> {
     let prompt = generator.tokenizer().encode(text);
-    let (settings, seed) = args.talking.sampling.settings(generator.tokenizer())?;
+    let sampling = &args.talking.sampling;
+    let (settings, seed) = sampling.settings(generator.tokenizer(), &args.model.modelfile()?)?;
     let mut sampler = Sampler::new(settings, seed)?;
     let total = prompt.len();
     let mut request = Request::raw(prompt, &mut sampler);
