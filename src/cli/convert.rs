@@ -65,7 +65,7 @@ pub struct Args {
     /// Show what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Replace the file if it exists
+    /// Replace the file if it exists; only a GGUF file is replaced
     #[arg(long)]
     force: bool,
 }

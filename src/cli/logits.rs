@@ -36,7 +36,7 @@ pub struct Args {
     /// Also write which experts each layer chose for each token, with which weights
     #[arg(long, value_name = "FILE.json")]
     routing: Option<PathBuf>,
-    /// Overwrite files that exist
+    /// Replace files that exist; only by files of the same kind
     #[arg(long)]
     force: bool,
 }

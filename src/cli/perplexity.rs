@@ -47,7 +47,7 @@ pub struct Args {
     /// One JSON object instead of lines
     #[arg(long)]
     json: bool,
-    /// Overwrite a file that exists
+    /// Replace a file that exists; only a NumPy file is replaced
     #[arg(long)]
     force: bool,
 }

@@ -47,7 +47,7 @@ pub struct Args {
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Replace the output file if it exists
+    /// Replace the output file if it exists; only a GGUF file is replaced
     #[arg(long)]
     force: bool,
 }

@@ -1,12 +1,10 @@
 //! What a Modelfile put beside the weights: instructions, and parameters under Ollama's names.
 
 use super::{layer, located, read};
-use crate::cli::input_file;
+use crate::cli::input_file::read_text_file;
 use crate::cli::sampling;
 use fourfold::sample::Settings;
-use fourfold_quantize::file;
 use serde_json::Value;
-use std::path::Path;
 
 const SYSTEM: &str = "application/vnd.ollama.image.system";
 const PARAMETERS: &str = "application/vnd.ollama.image.params";
@@ -39,12 +37,8 @@ impl Modelfile {
             return Ok(Self::default());
         };
         let blob = |kind: &str| layer(&store, &manifest, kind).filter(|path| path.exists());
-        let text = |path: &Path| -> anyhow::Result<String> {
-            let bytes = file::read(path, input_file::MOST_BYTES)?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        };
         Ok(Self {
-            system: blob(SYSTEM).as_deref().map(text).transpose()?,
+            system: blob(SYSTEM).as_deref().map(read_text_file).transpose()?,
             parameters: match blob(PARAMETERS) {
                 Some(path) => read(&path)?.unwrap_or_default(),
                 None => Value::Null,
