@@ -4,7 +4,7 @@ use fourfold::generate::{Event, Finish, Generator, Outcome, Request};
 use fourfold::harmony::{Assistant, Message, ResponseFormat};
 use fourfold::model::{Logits, Model, Options};
 use fourfold::sample::{Sampler, Settings};
-use fourfold::session::Session;
+use fourfold::session::{Loaded, Session};
 use fourfold_quantize::gguf::Gguf;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -224,14 +224,26 @@ fn a_reloaded_session_continues_token_for_token() {
     let (wanted, _) = say(&mut original, "What is 12 + 30?");
 
     let mut restored = session(Settings::default());
-    restored.load(&file, false).unwrap();
+    let loaded = restored.load(&file, false).unwrap();
+    assert_eq!(loaded, Loaded::Newest);
     let (got, _) = say(&mut restored, "What is 12 + 30?");
+    assert_eq!(got.tokens, wanted.tokens);
+    assert_eq!(got.prefill, wanted.prefill);
+
+    // The next save adds what is new, which is less than it all.
+    let first = file.metadata().unwrap().len();
+    restored.save(&file).unwrap();
+    assert!(file.metadata().unwrap().len() < 2 * first);
+    let (wanted, _) = say(&mut restored, "What is 5 + 5?");
+    let mut again = session(Settings::default());
+    assert_eq!(again.load(&file, false).unwrap(), Loaded::Newest);
+    let (got, _) = say(&mut again, "What is 5 + 5?");
     assert_eq!(got.tokens, wanted.tokens);
     assert_eq!(got.prefill, wanted.prefill);
 
     // From the text alone, all of it is read again.
     let mut rebuilt = session(Settings::default());
-    rebuilt.load(&file, true).unwrap();
+    assert_eq!(rebuilt.load(&file, true).unwrap(), Loaded::Newest);
     let (got, _) = say(&mut rebuilt, "What is 12 + 30?");
     assert_eq!(got.prefill.cached, 0);
 }
@@ -255,12 +267,12 @@ fn a_session_keeps_how_tokens_are_chosen() {
     };
 
     let mut restored = session(current.clone());
-    restored.load(&file, false).unwrap();
+    let _ = restored.load(&file, false).unwrap();
     assert_eq!(restored.settings(), &chosen);
 
     // Another vocabulary's tokens mean nothing here.
     let mut rebuilt = session(current);
-    rebuilt.load(&file, true).unwrap();
+    let _ = rebuilt.load(&file, true).unwrap();
     chosen.logit_bias.clear();
     chosen.dry.breakers.clear();
     assert_eq!(rebuilt.settings(), &chosen);
@@ -303,7 +315,7 @@ fn what_another_program_saved_meanwhile_is_not_replaced() {
     // Its own it may replace as often as it likes.
     one.say("Who am I?");
     one.save(&file).unwrap();
-    other.load(&file, false).unwrap();
+    let _ = other.load(&file, false).unwrap();
     assert_eq!(other.conversation(), one.conversation());
     other.save(&file).unwrap();
     assert!(one.save(&file).is_err());

@@ -255,15 +255,28 @@ fn a_session_goes_on_and_reuses_its_cache() {
     };
     assert_eq!(cached("My name is Nina."), 0);
     assert!(cached("What is my name?") > 20);
-    // A damaged file is refused and stays as it is.
+    // A damaged cache is refused, and the file stays as it is.
     let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    bytes[100] ^= 1;
     fs::write(&file, &bytes).unwrap();
     let mut command = fourfold();
-    let message = error(command.args(["-p", "x", "--session"]).arg(&file));
+    command.args(["-p", "x", "--session"]).arg(&file);
+    let message = error(&mut command);
     assert!(message.contains("checksum"), "{message}");
+    assert!(message.contains("add --rebuild-session"), "{message}");
     assert_eq!(fs::read(&file).unwrap(), bytes);
+    stdout(command.args(["-n", "1", "--rebuild-session"]));
+    assert!(cached("And now?") > 20);
+
+    // A save that was cut off costs what it held.
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    let mut command = fourfold();
+    command.args(["-p", "x", "-n", "1", "--session"]).arg(&file);
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("was cut off"), "{said}");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use fourfold::generate::Generator;
 use fourfold::harmony::{self, Effort, Message, Tool, chat};
 use fourfold::model::Model;
 use fourfold::sample::Constraint;
-use fourfold::session::{FileError, Session};
+use fourfold::session::{Loaded, Session};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,16 @@ pub fn generator(args: &ModelArgs) -> anyhow::Result<Generator> {
     Ok(Generator::new(Arc::new(model(args)?))?)
 }
 
+/// Says it when a session's file lost its last save.
+pub fn warn_if_older(loaded: Loaded, file: &Path) {
+    if loaded == Loaded::Older {
+        eprintln!(
+            "the last save of {} was cut off or changed; this is the one before it",
+            file.display()
+        );
+    }
+}
+
 impl TalkingArgs {
     /// A conversation as these options describe it, without a word said. What they leave open, the model may say.
     pub fn session(&self, generator: Generator, model: &Modelfile) -> anyhow::Result<Session> {
@@ -109,15 +119,16 @@ impl TalkingArgs {
         &self,
         session: &mut Session,
         file: &Path,
-        other_models_too: bool,
+        from_text_too: bool,
     ) -> anyhow::Result<()> {
-        match session.load(file, false) {
-            Err(FileError::OtherModel { .. }) if other_models_too => session.load(file, true)?,
-            Err(error @ FileError::OtherModel { .. }) => {
+        let loaded = match session.load(file, false) {
+            Err(error) if error.leaves_text() && from_text_too => session.load(file, true)?,
+            Err(error) if error.leaves_text() => {
                 bail!("{error}: add --rebuild-session to read it again with this model")
             }
             other => other?,
-        }
+        };
+        warn_if_older(loaded, file);
         self.apply(session)
     }
 

@@ -6,8 +6,9 @@
 //! snapshot, a few MB, to which the cache can return.
 
 use super::Error;
-use crate::model::{self, Batch, Logits, Model, Sequence, Snapshot, persist};
-use std::io::{self, Read, Write};
+use crate::model::persist::{self, Get, Put};
+use crate::model::{self, Batch, Logits, Model, Sequence, Snapshot};
+use std::io::{self, Read};
 use std::sync::Arc;
 
 /// More marks than anyone edits back to; each holds the windowed layers' pages (3 MB for the 20b).
@@ -24,6 +25,9 @@ pub struct Context {
 
 /// Marks that keep their logits, so that answering again costs nothing; 0.8 MB each.
 const MARKS_WITH_LOGITS: usize = 4;
+
+/// Where a mark without logits has them in a file: no part is at its beginning.
+const NO_LOGITS: u64 = 0;
 
 /// A position to return to.
 struct Mark {
@@ -210,33 +214,46 @@ impl Context {
         Ok(done?)
     }
 
-    /// Writes the cache and its marks.
-    pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Puts the parts of the cache and its marks, and writes the table of them.
+    pub fn save(&self, put: &mut Put, table: &mut Vec<u8>) -> io::Result<()> {
         let snapshots: Vec<&Snapshot> = self.marks.iter().map(|mark| &mark.snapshot).collect();
-        persist::save(&self.sequence, &snapshots, out)?;
+        persist::save(&self.sequence, &snapshots, put, table)?;
         for mark in &self.marks {
-            let logits = mark.logits.as_ref().map_or(&[][..], Logits::last);
-            out.write_all(&(logits.len() as u64).to_le_bytes())?;
-            for logit in logits {
-                out.write_all(&logit.to_le_bytes())?;
-            }
+            let place = match &mark.logits {
+                Some(logits) => {
+                    let bytes = logits.last().iter().flat_map(|logit| logit.to_le_bytes());
+                    put(&bytes.collect::<Vec<u8>>())?
+                }
+                None => NO_LOGITS,
+            };
+            table.extend(place.to_le_bytes());
         }
         Ok(())
     }
 
     /// Takes over what [`Context::save`] wrote, and the tokens that belong to it.
-    pub fn load(&mut self, tokens: Vec<u32>, input: &mut dyn Read) -> io::Result<()> {
-        let (sequence, snapshots) = persist::load(&self.model, input)?;
+    pub fn load(
+        &mut self,
+        tokens: Vec<u32>,
+        table: &mut dyn Read,
+        get: &mut Get,
+    ) -> io::Result<()> {
+        let (sequence, snapshots) = persist::load(&self.model, table, get)?;
+        let vocabulary = self.model.config().vocabulary;
         let mut marks: Vec<Mark> = Vec::new();
         for snapshot in snapshots {
             let earlier = marks.last().map_or(0, |mark| mark.snapshot.position());
             if snapshot.position() < earlier || snapshot.position() > tokens.len() {
                 return Err(io::Error::other("its marks are out of order"));
             }
-            let logits = read_logits(self.model.config().vocabulary, input)?;
+            let mut place = [0; 8];
+            table.read_exact(&mut place)?;
+            let logits = match u64::from_le_bytes(place) {
+                NO_LOGITS => None,
+                place => Some(read_logits(vocabulary, place, get)?),
+            };
             marks.push(Mark { snapshot, logits });
         }
-        let vocabulary = self.model.config().vocabulary;
         let is_known = |&token: &u32| (token as usize) < vocabulary;
         if sequence.len() != tokens.len() || !tokens.iter().all(is_known) {
             return Err(io::Error::other("its tokens are not those of its cache"));
@@ -260,19 +277,11 @@ impl Context {
     }
 }
 
-/// The logits of a mark: one row, or none.
-fn read_logits(vocabulary: usize, input: &mut dyn Read) -> io::Result<Option<Logits>> {
-    let mut number = [0; 8];
-    input.read_exact(&mut number)?;
-    match u64::from_le_bytes(number) {
-        0 => Ok(None),
-        count if count == vocabulary as u64 => {
-            let mut bytes = vec![0; vocabulary * 4];
-            input.read_exact(&mut bytes)?;
-            let (values, _) = bytes.as_chunks::<4>();
-            let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
-            Ok(Some(Logits::from_row(values.collect())))
-        }
-        _ => Err(io::Error::other("its logits are not this vocabulary's")),
-    }
+/// The logits of a mark: one row.
+fn read_logits(vocabulary: usize, place: u64, get: &mut Get) -> io::Result<Logits> {
+    let mut bytes = vec![0; vocabulary * 4];
+    get(place, &mut bytes)?;
+    let (values, _) = bytes.as_chunks::<4>();
+    let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    Ok(Logits::from_row(values.collect()))
 }

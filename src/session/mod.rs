@@ -11,6 +11,7 @@ mod saved;
 
 pub use file::{Error as FileError, Fingerprint, Saved, check_place};
 pub use fingerprint::fingerprint;
+pub use saved::Loaded;
 
 use crate::generate::{Error, Finish, Generation, Generator, Outcome, Prefill, Request};
 use crate::harmony::{

@@ -1,6 +1,6 @@
 //! Sessions into files and back.
 
-use super::file::{self, Error as FileError, Known, Saved};
+use super::file::{Error as FileError, Image, Known, Saved};
 use super::{Session, fingerprint};
 use crate::harmony::{Conversation, Message};
 use crate::sample::{Constraint, ConstraintError, Sampler, Settings};
@@ -12,16 +12,25 @@ use std::path::Path;
 struct Content {
     conversation: Conversation,
     random_state: u64,
-    /// Sessions had none before 2026-11-22.
-    settings: Option<Settings>,
+    settings: Settings,
+}
+
+/// Which of a file's saves a session goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Loaded {
+    /// The last.
+    Newest,
+    /// The last whole one: what follows it was cut off or changed.
+    Older,
 }
 
 impl Session {
-    /// Writes everything that the next turn depends on. A file that this session was read from or written to before is not
-    /// replaced if another program has changed it since.
+    /// Writes everything that the next turn depends on, behind what the file holds if this session wrote or read that. A
+    /// file that another program has changed since is left as it is.
     pub fn save(&mut self, path: &Path) -> Result<(), FileError> {
-        let mut known = self.known.iter();
-        if known.any(|known| known.is_of(path) && !known.is_current()) {
+        let known = self.known.iter().find(|known| known.is_of(path));
+        if known.is_some_and(|known| !known.is_current()) {
             let path = path.to_path_buf();
             return Err(FileError::Changed { path });
         }
@@ -29,21 +38,28 @@ impl Session {
         let content = Content {
             conversation: self.conversation.clone(),
             random_state: self.sampler.random_state(),
-            settings: Some(self.settings.clone()),
+            settings: self.settings.clone(),
         };
         let content = serde_json::to_value(content).map_err(|error| Saved::damaged(path, error))?;
-        let fingerprint = fingerprint(context.model());
-        file::save(path, &fingerprint, &content, context.tokens(), |out| {
-            context.save(out)
-        })?;
-        self.claim(path);
+        let image = Image {
+            fingerprint: &fingerprint(context.model()),
+            content: &content,
+            tokens: context.tokens(),
+            cache: &|put, table| context.save(put, table),
+        };
+        let known = image.save(path, known)?;
+        self.know(known);
         Ok(())
     }
 
     /// This file as it is now, which may be not at all, is this session's.
     pub fn claim(&mut self, path: &Path) {
-        self.known.retain(|known| !known.is_of(path));
-        self.known.push(Known::new(path));
+        self.know(Known::new(path));
+    }
+
+    fn know(&mut self, file: Known) {
+        self.known.retain(|known| !known.is_same(&file));
+        self.known.push(file);
     }
 
     /// Whether this session was read from, or written to, this file.
@@ -53,17 +69,18 @@ impl Session {
 
     /// Continues from a file: with its cache, or `from_text` alone, which reads everything again. If that fails, the session
     /// stays as it was.
-    pub fn load(&mut self, path: &Path, from_text: bool) -> Result<(), FileError> {
+    pub fn load(&mut self, path: &Path, from_text: bool) -> Result<Loaded, FileError> {
         let damaged = |error: &dyn std::fmt::Display| Saved::damaged(path, error);
-        let known = Known::new(path);
-        let saved = Saved::open(path)?;
+        let mut known = Known::new(path);
+        let mut saved = Saved::open(path)?;
+        let loaded = match saved.is_older() {
+            true => Loaded::Older,
+            false => Loaded::Newest,
+        };
         let content: Content =
             serde_json::from_value(saved.content().clone()).map_err(|error| damaged(&error))?;
         let mut conversation = content.conversation;
-        let settings = match content.settings {
-            Some(saved) => as_saved(saved, &self.settings, from_text),
-            None => self.settings.clone(),
-        };
+        let settings = as_saved(content.settings, &self.settings, from_text);
         let sampler = Sampler::new(settings.clone(), content.random_state)
             .map_err(|error| damaged(&error))?;
         let answer = self
@@ -73,8 +90,7 @@ impl Session {
             forget_tokens(&mut conversation);
             self.generator.context_mut().clear();
         } else {
-            let current = fingerprint(self.generator.context().model());
-            let (tokens, mut cache) = saved.cache(&current)?;
+            let tokens = saved.tokens(&fingerprint(self.generator.context().model()))?;
             let context = self.generator.context_mut();
             if tokens.len() > context.limit() {
                 return Err(FileError::TooLong {
@@ -83,16 +99,22 @@ impl Session {
                     limit: context.limit(),
                 });
             }
+            let (table, mut get) = saved.cache();
             context
-                .load(tokens, &mut cache)
-                .map_err(|error| damaged(&error))?;
+                .load(tokens, &mut &table[..], &mut get)
+                .map_err(|reason| FileError::Cache {
+                    path: path.to_path_buf(),
+                    reason,
+                })?;
+            drop(get);
+            known = known.holding(saved.into_extent());
         }
         self.conversation = conversation;
         self.settings = settings;
         self.sampler = sampler;
         self.options.answer = answer;
         self.known = vec![known];
-        Ok(())
+        Ok(loaded)
     }
 
     /// What answers must match, as a conversation says.

@@ -8,7 +8,6 @@ use crate::cli::terminal;
 use crate::cli::{sampling, talking};
 use anyhow::{Result, anyhow, bail};
 use fourfold::harmony::{Effort, Message};
-use fourfold::session::FileError;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -124,17 +123,18 @@ impl Repl {
     }
 
     fn load(&mut self, file: &Path) -> Result<()> {
-        let loaded = self.session().load(file, false);
-        if let Err(error @ FileError::OtherModel { .. }) = loaded {
+        let mut loaded = self.session().load(file, false);
+        if let Err(error) = &loaded
+            && error.leaves_text()
+        {
             self.say(&error.to_string())?;
             let instead = "`chat --session FILE --rebuild-session` does it";
             if !self.confirm("read its text again with this model?", instead)? {
                 return self.decline("not loaded");
             }
-            self.session().load(file, true)?;
-        } else {
-            loaded?;
+            loaded = self.session().load(file, true);
         }
+        talking::warn_if_older(loaded?, file);
         // What was kept in the other file stays there as it is, also if something below fails.
         if let Some(kept) = &mut self.file {
             *kept = file.to_path_buf();

@@ -46,7 +46,7 @@ pub struct Args {
     /// Continue the conversation in this file with its settings, and keep it there after every turn
     #[arg(long, value_name = "FILE")]
     session: Option<PathBuf>,
-    /// If the session was saved with another model, read its text again
+    /// If the cache in the session is another model's, or damaged, read the text again
     #[arg(long, requires = "session")]
     rebuild_session: bool,
     /// A command that answers a tool's calls; can be given several times
