@@ -206,7 +206,10 @@ mod tests {
         let model = Model::open(file).unwrap();
         let (table, parts) = saved(&model);
         let mut get = |place: u64, into: &mut [u8]| match parts.get(place as usize) {
-            Some(part) => Ok(into.copy_from_slice(part)),
+            Some(part) => {
+                into.copy_from_slice(part);
+                Ok(())
+            }
             None => Err(io::ErrorKind::InvalidData.into()),
         };
         let mut refused = 0;
