@@ -130,13 +130,13 @@ impl<W: Weight> Task for Along<W> {
                     if I::PAIRS {
                         let mut fetch = fetch(top, EIGHT);
                         self.sum_rows::<I, 2>(isa, span, top, &mut fetch);
-                        self.add_up(isa, span, top, || fetch.with_chunk::<W>());
+                        self.add_up(isa, span, top, |step| fetch.with_step::<W>(step));
                     } else {
                         for row in (top..top + I::LANES).step_by(4) {
                             self.sum_rows::<I, 1>(isa, span, row, &mut fetch(row, 4));
                         }
                         span.turn(isa);
-                        self.add_up(isa, span, top, || ());
+                        self.add_up(isa, span, top, |_| ());
                     }
                 }
             }
@@ -183,7 +183,9 @@ impl<W: Weight> Along<W> {
         let Panel { rows, stride, .. } = self.panel;
         let top = rows.wrapping_add(row * stride);
         for vector in 0..span.vectors::<I>() {
-            fetch.with_vector::<I, W>();
+            if !I::PAIRS {
+                fetch.with_vector();
+            }
             let step = span.step::<I>(vector);
             // SAFETY: promised by the caller.
             unsafe {
@@ -198,6 +200,9 @@ impl<W: Weight> Along<W> {
                     let mut sums = [starts; 4];
                     for index in 0..4 {
                         let row = top.add((four * 4 + index) * stride);
+                        if I::PAIRS {
+                            fetch.with_row::<W>(four * 4 + index);
+                        }
                         let weights = W::along(isa, row, span.first + step);
                         sums[index] = if in_pairs::<I, W::Class>() {
                             let first = isa.pairs(isa.splat_int(0), weights[0], values[0]);
@@ -230,11 +235,17 @@ impl<W: Weight> Along<W> {
         }
     }
 
-    /// Adds the span of rows `top..top + LANES` to the results, and does something with each chunk.
+    /// Adds the span of rows `top..top + LANES` to the results, and does something with each step of a chunk.
     /// # Safety
     /// Their sums and scales are kept, and the results writable.
     #[inline(always)]
-    unsafe fn add_up<I: Isa>(&self, isa: I, span: Span, top: usize, mut with_chunk: impl FnMut()) {
+    unsafe fn add_up<I: Isa>(
+        &self,
+        isa: I,
+        span: Span,
+        top: usize,
+        mut with_step: impl FnMut(usize),
+    ) {
         // SAFETY: promised by the caller.
         unsafe {
             let results = self.results.add(top);
@@ -245,7 +256,6 @@ impl<W: Weight> Along<W> {
             let scales = (&raw const (*span.kept).scales).cast::<u32>();
             for first in (0..span.steps).step_by(CHUNK) {
                 let steps = CHUNK.min(span.steps - first);
-                with_chunk();
                 let records = self.record.add(span.first + first);
                 let scales = scales.add(first * I::LANES);
                 let (mut base, mut in_chunk) = (isa.splat_int(0), total);
@@ -254,6 +264,7 @@ impl<W: Weight> Along<W> {
                     in_chunk = isa.splat(away(records, span.first + first, self.panel.steps));
                 }
                 for step in 0..steps {
+                    with_step(step);
                     let record = records.add(step);
                     let mut dot = isa.load_ints(span.sums(I::LANES, first + step));
                     if in_pairs::<I, W::Class>() {
