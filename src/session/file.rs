@@ -110,21 +110,30 @@ pub(super) struct Image<'a> {
 
 impl Image<'_> {
     /// Saves to a file that becomes known: behind what it holds if `known` says what that is, else anew, under a temporary name.
-    pub fn save(&self, path: &Path, known: Option<&Known>) -> Result<Known, Error> {
-        let changed = |_| Error::Changed {
-            path: path.to_path_buf(),
-        };
-        let to_add = known.map_or(Ok(None), Known::open_to_add);
-        let saved = match to_add.map_err(changed)? {
-            Some((file, old)) => self.add(&file, old),
-            None => self.save_anew(path),
-        };
+    pub fn save(&self, path: &Path, known: Option<&mut Known>) -> Result<Known, Error> {
         let failed = |error| Error::Io {
             action: "write",
             path: path.to_path_buf(),
             error,
         };
-        Ok(Known::new(path).holding(saved.map_err(failed)?))
+        let Some(known) = known else {
+            return self.save_anew(path).map_err(failed);
+        };
+        let changed = |_| Error::Changed {
+            path: path.to_path_buf(),
+        };
+        let Some((file, old)) = known.open_to_add().map_err(changed)? else {
+            return self.save_anew(path).map_err(failed);
+        };
+        let added = self.add(&file, old);
+        let about = file.metadata().map_err(failed)?;
+        match added {
+            Ok(extent) => Ok(Known::written(path, &about, extent)),
+            Err(error) => {
+                known.touched(&about);
+                Err(failed(error))
+            }
+        }
     }
 
     fn add(&self, file: &File, old: &Extent) -> io::Result<Extent> {
@@ -136,11 +145,12 @@ impl Image<'_> {
         added
     }
 
-    fn save_anew(&self, path: &Path) -> io::Result<Extent> {
+    fn save_anew(&self, path: &Path) -> io::Result<Known> {
         let partial = begin(path)?;
         let extent = self.write(Writer::new(partial.file())?)?;
+        let about = partial.file().metadata()?;
         partial.finish()?;
-        Ok(extent)
+        Ok(Known::written(path, &about, extent))
     }
 
     fn write(&self, mut writer: Writer) -> io::Result<Extent> {

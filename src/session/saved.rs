@@ -29,8 +29,8 @@ impl Session {
     /// Writes everything that the next turn depends on, behind what the file holds if this session wrote or read that. A
     /// file that another program has changed since is left as it is.
     pub fn save(&mut self, path: &Path) -> Result<(), FileError> {
-        let known = self.known.iter().find(|known| known.is_of(path));
-        if known.is_some_and(|known| !known.is_current()) {
+        let mut known = self.known.iter_mut().find(|known| known.is_of(path));
+        if known.as_ref().is_some_and(|known| !known.is_current()) {
             let path = path.to_path_buf();
             return Err(FileError::Changed { path });
         }
@@ -47,7 +47,7 @@ impl Session {
             tokens: context.tokens(),
             cache: &|put, table| context.save(put, table),
         };
-        let known = image.save(path, known)?;
+        let known = image.save(path, known.take())?;
         self.know(known);
         Ok(())
     }
@@ -107,7 +107,7 @@ impl Session {
                     reason,
                 })?;
             drop(get);
-            known = known.holding(saved.into_extent());
+            known = known.read(saved.into_extent());
         }
         self.conversation = conversation;
         self.settings = settings;

@@ -27,10 +27,24 @@ impl Known {
         }
     }
 
-    /// The same file, of which this is known besides.
-    pub fn holding(self, extent: Extent) -> Self {
+    /// The same file, of which this was read.
+    pub fn read(self, extent: Extent) -> Self {
         let extent = Some(extent);
         Self { extent, ..self }
+    }
+
+    /// The file at the path, as it was when `about` was asked of it, to which this was written.
+    pub fn written(path: &Path, about: &Metadata, extent: Extent) -> Self {
+        Self {
+            place: place(path),
+            state: state(about),
+            extent: Some(extent),
+        }
+    }
+
+    /// This program tried to add to it, so it is not as it was.
+    pub fn touched(&mut self, about: &Metadata) {
+        self.state = state(about);
     }
 
     /// Whether the path leads to this file.

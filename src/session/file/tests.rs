@@ -14,7 +14,7 @@ fn fingerprint(hash: &str) -> Fingerprint {
 /// Saves a message and a cache of these parts.
 fn save(
     path: &Path,
-    known: Option<&Known>,
+    known: Option<&mut Known>,
     message: &str,
     parts: &[Vec<u8>],
 ) -> Result<Known, Error> {
@@ -48,7 +48,7 @@ fn load(path: &Path) -> Result<(String, Vec<Vec<u8>>, Known), Error> {
         parts.push(part);
     }
     drop(get);
-    Ok((message, parts, known.holding(saved.into_extent())))
+    Ok((message, parts, known.read(saved.into_extent())))
 }
 
 /// Parts that differ.
@@ -59,9 +59,9 @@ fn parts(numbers: std::ops::Range<u8>) -> Vec<Vec<u8>> {
 /// A file of two saves, and the length of the first.
 fn two_saves(folder: &Path) -> (PathBuf, usize) {
     let path = folder.join("talk.session");
-    let known = save(&path, None, "hello", &parts(0..3)).unwrap();
+    let mut known = save(&path, None, "hello", &parts(0..3)).unwrap();
     let first = fs::metadata(&path).unwrap().len() as usize;
-    save(&path, Some(&known), "good-bye", &parts(1..4)).unwrap();
+    save(&path, Some(&mut known), "good-bye", &parts(1..4)).unwrap();
     (path, first)
 }
 
@@ -80,7 +80,7 @@ fn a_save_adds_what_is_new_and_changes_nothing() {
     let (path, first) = two_saves(folder.path());
     let grown = fs::read(&path).unwrap();
     assert!(!Saved::open(&path).unwrap().is_older());
-    let (message, read, known) = load(&path).unwrap();
+    let (message, read, mut known) = load(&path).unwrap();
     assert_eq!((message.as_str(), read), ("good-bye", parts(1..4)));
     // One part and one save, in a file that is alike to its first end.
     let added = grown.len() - first;
@@ -91,14 +91,14 @@ fn a_save_adds_what_is_new_and_changes_nothing() {
     );
 
     // The same from what was read.
-    let same = save(&path, Some(&known), "good-bye", &parts(1..4)).unwrap();
+    let mut same = save(&path, Some(&mut known), "good-bye", &parts(1..4)).unwrap();
     assert_eq!(fs::read(&path).unwrap()[..grown.len()], grown);
     assert_eq!(
         fs::metadata(&path).unwrap().len() as usize,
         grown.len() + one_save + 3
     );
     // What no save needs any more is not looked for: it would have to be read first.
-    save(&path, Some(&same), "hello", &parts(0..1)).unwrap();
+    save(&path, Some(&mut same), "hello", &parts(0..1)).unwrap();
     assert_eq!(load(&path).unwrap().1, parts(0..1));
 }
 
@@ -110,7 +110,7 @@ fn a_file_that_is_mostly_waste_is_written_anew() {
     let mut lengths = Vec::new();
     for number in 0..30 {
         let parts = [vec![number; 1 << 20], vec![0; PART.len()]];
-        known = Some(save(&path, known.as_ref(), "hello", &parts).unwrap());
+        known = Some(save(&path, known.as_mut(), "hello", &parts).unwrap());
         lengths.push(fs::metadata(&path).unwrap().len());
     }
     // 16 MB of waste and twice the 1 MB that is needed.
@@ -133,7 +133,7 @@ fn a_save_that_was_cut_off_leaves_the_one_before() {
             assert!(load(&path).is_err(), "cut at {end}");
             continue;
         }
-        let (message, read, known) = load(&path).unwrap();
+        let (message, read, mut known) = load(&path).unwrap();
         assert_eq!(
             (message.as_str(), read),
             ("hello", parts(0..3)),
@@ -141,7 +141,7 @@ fn a_save_that_was_cut_off_leaves_the_one_before() {
         );
         assert_eq!(Saved::open(&path).unwrap().is_older(), end > first);
         // And it goes on from there.
-        save(&path, Some(&known), "good-bye", &parts(1..4)).unwrap();
+        save(&path, Some(&mut known), "good-bye", &parts(1..4)).unwrap();
         assert!(fs::read(&path).unwrap() == whole, "cut at {end}");
     }
 }
@@ -210,21 +210,43 @@ fn a_failed_save_leaves_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let (path, _) = two_saves(folder.path());
     let before = fs::read(&path).unwrap();
-    let (.., known) = load(&path).unwrap();
-    for known in [None, Some(&known)] {
-        let image = Image {
-            fingerprint: &fingerprint("1"),
-            content: &Value::Null,
-            tokens: &[],
-            cache: &|put, _| {
-                put(&vec![9; 3 << 20])?;
-                Err(io::Error::other("full"))
-            },
-        };
-        assert!(image.save(&path, known).is_err());
+    let (.., mut known) = load(&path).unwrap();
+    let image = Image {
+        fingerprint: &fingerprint("1"),
+        content: &Value::Null,
+        tokens: &[],
+        cache: &|put, _| {
+            put(&vec![9; 3 << 20])?;
+            Err(io::Error::other("full"))
+        },
+    };
+    let unchanged = || {
         assert!(fs::read(&path).unwrap() == before);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    };
+    assert!(image.save(&path, None).is_err());
+    unchanged();
+    // Also the second time: what failed was this program's.
+    for _ in 0..2 {
+        let failed = image.save(&path, Some(&mut known));
+        assert!(failed.unwrap_err().to_string().contains("full"));
+        assert!(known.is_current());
+        unchanged();
     }
+    save(&path, Some(&mut known), "good-bye", &parts(1..4)).unwrap();
+    assert!(fs::read(&path).unwrap().starts_with(&before));
+}
+
+#[test]
+fn a_file_that_was_put_in_its_place_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _) = two_saves(folder.path());
+    let (.., mut known) = load(&path).unwrap();
+    save(&path, None, "somebody else", &parts(0..1)).unwrap();
+    assert!(!known.is_current());
+    let refused = save(&path, Some(&mut known), "good-bye", &parts(1..4));
+    assert!(matches!(refused, Err(Error::Changed { .. })));
+    assert_eq!(load(&path).unwrap().0, "somebody else");
 }
 
 #[test]
@@ -257,15 +279,15 @@ fn two_programs_do_not_add_to_one_file() {
     let folder = tempfile::tempdir().unwrap();
     let (path, _) = two_saves(folder.path());
     let before = fs::read(&path).unwrap();
-    let (.., known) = load(&path).unwrap();
+    let (.., mut known) = load(&path).unwrap();
     let other = File::open(&path).unwrap();
     other.try_lock().unwrap();
-    let refused = save(&path, Some(&known), "hello", &parts(0..3));
+    let refused = save(&path, Some(&mut known), "hello", &parts(0..3));
     assert!(matches!(refused, Err(Error::Changed { .. })));
     drop(other);
-    let (.., another) = load(&path).unwrap();
-    save(&path, Some(&another), "hello", &parts(0..3)).unwrap();
-    let refused = save(&path, Some(&known), "hello", &parts(0..3));
+    let (.., mut another) = load(&path).unwrap();
+    save(&path, Some(&mut another), "hello", &parts(0..3)).unwrap();
+    let refused = save(&path, Some(&mut known), "hello", &parts(0..3));
     assert!(matches!(refused, Err(Error::Changed { .. })));
     assert!(fs::read(&path).unwrap().starts_with(&before));
 }
