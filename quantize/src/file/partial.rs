@@ -206,8 +206,8 @@ fn clear(temporary: &Path) -> Result<bool, Error> {
     Ok(is_left)
 }
 
-/// False if another program holds it. Where locks do not exist, nothing depends on them.
-fn lock(file: &File) -> bool {
+/// Takes the lock of a file; false if another program holds it. Where locks do not exist, nothing depends on them.
+pub fn lock(file: &File) -> bool {
     !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 

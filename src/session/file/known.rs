@@ -1,6 +1,7 @@
 //! A file at a moment, to notice that another program has written it since.
 
 use super::log::Extent;
+use fourfold_quantize::file::partial::lock;
 use fourfold_quantize::file::place;
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
@@ -72,7 +73,7 @@ impl Known {
         let Ok(file) = File::options().read(true).write(true).open(&self.place) else {
             return Ok(None);
         };
-        if file.try_lock().is_err() {
+        if !lock(&file) {
             return Err(Changed);
         }
         let about = file.metadata().ok();
